@@ -1,0 +1,40 @@
+"""Rehearse what an AI agent would do to an ERP, on a sandbox that is put back before every scenario."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import (
+    AgentError,
+    ErpSandboxError,
+    GoldenError,
+    LeaseError,
+    NotASandboxError,
+    PostgresError,
+    PreflightError,
+    SettingsError,
+)
+
+if TYPE_CHECKING:
+    from .sandbox import Sandbox
+
+__all__ = [
+    "AgentError",
+    "ErpSandboxError",
+    "GoldenError",
+    "LeaseError",
+    "NotASandboxError",
+    "PostgresError",
+    "PreflightError",
+    "Sandbox",
+    "SettingsError",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Every pytest run imports this package; what Sandbox needs is loaded by those who use it.
+    if name == "Sandbox":
+        from .sandbox import Sandbox
+
+        return Sandbox
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Knows Dolibarr: its key encryption, users and rights, its API."""

@@ -1,0 +1,78 @@
+"""API keys as Dolibarr stores them from version 18 on: encrypted with the instance's unique id."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from pydantic import SecretBytes, SecretStr
+
+from ..errors import AgentError
+
+__all__ = ["API_KEY_IV", "MAX_KEY_LENGTH", "decrypt", "encrypt"]
+
+API_KEY_IV = b"10fbb3f05469219f"
+"""The initialization vector of every API key: always the same, so that Dolibarr can look up an encrypted key."""
+
+MAX_KEY_LENGTH = 66
+"""The longest key, in bytes, whose encrypted form fits the column (``varchar(128)``)."""
+
+_PREFIX = "dolcrypt:"
+_CIPHER = "AES-256-CTR"
+_CIPHER_KEY_LENGTH = 32
+
+
+def encrypt(plain: SecretStr, unique_id: SecretStr, iv: bytes = API_KEY_IV) -> str:
+    """Give the form in which Dolibarr stores the API key ``plain``.
+
+    There is no integrity check in it, and with a constant ``iv`` one known key reveals the others.
+
+    Args:
+        plain: printable ASCII, at most ``MAX_KEY_LENGTH`` bytes.
+        unique_id: the instance's unique id (``$dolibarr_main_instance_unique_id``).
+        iv: 16 bytes; Dolibarr looks keys up under the default alone.
+
+    Raises:
+        AgentError: Dolibarr could not take such a key.
+    """
+    _check(plain)
+    encryptor = _cipher(unique_id, iv).encryptor()
+    encrypted = encryptor.update(plain.get_secret_value().encode()) + encryptor.finalize()
+    return f"{_PREFIX}{_CIPHER}:{iv.decode()}:{base64.b64encode(encrypted).decode()}"
+
+
+def decrypt(stored: str, unique_id: SecretStr) -> SecretStr | None:
+    """Read a key back from what Dolibarr stored, encrypted or (as before Dolibarr 18) as it is.
+
+    Returns:
+        The key, or None if this is not a key that was encrypted with ``unique_id``.
+    """
+    if not stored.startswith(_PREFIX):
+        return SecretStr(stored)
+    cipher, _, rest = stored.removeprefix(_PREFIX).partition(":")
+    iv, _, encrypted = rest.partition(":")
+    if cipher != _CIPHER or len(iv.encode()) != len(API_KEY_IV):
+        return None
+    try:
+        decryptor = _cipher(unique_id, iv.encode()).decryptor()
+        plain = SecretStr(decryptor.update(base64.b64decode(encrypted, validate=True)).decode("ascii"))
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    # Another unique id gives other bytes, not an error: printable ones by chance only in the shortest of keys.
+    return plain if plain.get_secret_value().isprintable() else None
+
+
+def _check(plain: SecretStr) -> None:
+    key = plain.get_secret_value
+    if not key() or not key().isascii() or not key().isprintable():
+        raise AgentError("an API key has to be printable ASCII")
+    if len(key()) > MAX_KEY_LENGTH:
+        raise AgentError(f"an API key has {len(key())} bytes; Dolibarr can store {MAX_KEY_LENGTH} encrypted")
+    if key().lower().startswith(_PREFIX):
+        raise AgentError(f"an API key must not begin with {_PREFIX!r}: Dolibarr refuses it")
+
+
+def _cipher(unique_id: SecretStr, iv: bytes) -> Cipher[modes.CTR]:
+    padded = SecretBytes(unique_id.get_secret_value().encode()[:_CIPHER_KEY_LENGTH].ljust(_CIPHER_KEY_LENGTH, b"\0"))
+    return Cipher(algorithms.AES256(padded.get_secret_value()), modes.CTR(iv))

@@ -1,0 +1,57 @@
+"""The errors of this plugin: each message says what happened, to what, and what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentError",
+    "ErpSandboxError",
+    "GoldenError",
+    "LeaseError",
+    "NotASandboxError",
+    "PostgresError",
+    "PreflightError",
+    "SettingsError",
+]
+
+
+class ErpSandboxError(Exception):
+    """Anything that this plugin could not do; shown to people without a traceback.
+
+    The message says what happened and to what; ``hint``, when given, says what to do about it.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\n  → {self.hint}" if self.hint else message
+
+
+class SettingsError(ErpSandboxError):
+    """A setting is missing, unknown or not usable."""
+
+
+class PreflightError(ErpSandboxError):
+    """An invariant does not hold; nothing was written."""
+
+
+class NotASandboxError(ErpSandboxError):
+    """A database was about to be wiped that is not known to be a sandbox."""
+
+
+class PostgresError(ErpSandboxError):
+    """A PostgreSQL server, or one of its client programs, refused or failed."""
+
+
+class GoldenError(ErpSandboxError):
+    """The golden dump is missing, damaged or cannot be made."""
+
+
+class LeaseError(ErpSandboxError):
+    """A sandbox is in use by someone else, or our hold on it was lost."""
+
+
+class AgentError(ErpSandboxError):
+    """The agent's user, rights or key could not be made, or the ERP does not accept them."""

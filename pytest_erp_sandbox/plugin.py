@@ -1,0 +1,182 @@
+"""pytest's face of it: options, markers, header, summary. No work of its own, no heavy import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .errors import ErpSandboxError, SettingsError
+from .fixtures import *  # noqa: F403 - pytest finds a plugin's fixtures in its module
+from .redaction import REDACTOR, Redactor
+from .run import FAILED, RUN, SETTINGS, SUMMARY, worker_input
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+    from .settings import Settings
+
+PREFIX = "ERP_SANDBOX_"
+
+OVERRIDES = ("reset", "refresh", "demo", "keep_failed")
+"""The settings that have an option: ``--erp-sandbox-…``."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options mirror settings; they win over them."""
+    group = parser.getgroup("erp-sandbox", "rehearsals on an ERP sandbox (settings: [tool.erp-sandbox])")
+    group.addoption(
+        "--erp-sandbox-reset",
+        choices=("scenario", "session", "never"),
+        help="when the sandbox is put back: before each scenario, once a session, or never",
+    )
+    group.addoption(
+        "--erp-sandbox-refresh",
+        choices=("auto", "always", "never"),
+        help="when prod is copied into a golden dump: when it is older than golden.max-age, in this run, or never",
+    )
+    group.addoption(
+        "--erp-sandbox-demo",
+        action="store_const",
+        const=True,
+        help="rehearse on an embedded demo, in place of a prod and sandbox of your own",
+    )
+    group.addoption(
+        "--erp-sandbox-keep-failed",
+        action="store_const",
+        const=True,
+        help="leave a failed scenario's sandbox as it is, and say how to look at it",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings; without any, the plugin does nothing more."""
+    config.addinivalue_line("markers", "no_erp_sandbox: this scenario (or test) needs no sandbox, and resets none")
+    config.stash[REDACTOR] = Redactor()
+    config.stash[SUMMARY] = []
+    config.stash[RUN] = worker_input(config).get("testrunuid") or uuid.uuid4().hex
+    config.stash[SETTINGS] = settings = _read_settings(config)
+    if settings is None:
+        return
+    if config.pluginmanager.hasplugin("pytest-bdd"):
+        from . import steps
+
+        config.pluginmanager.register(steps, "erp_sandbox_steps")
+    _end_orderly_on_sigterm(config)
+
+
+def _read_settings(config: pytest.Config) -> Settings | None:
+    overrides = {name: value for name in OVERRIDES if (value := config.getoption(f"erp_sandbox_{name}")) is not None}
+    if not overrides and not _is_configured(config.rootpath):
+        return None
+    from .settings import load_settings
+
+    try:
+        settings = load_settings(config.rootpath, overrides)
+        if settings is not None:
+            _refuse_more_workers_than_sandboxes(config, settings)
+    except SettingsError as error:
+        raise pytest.UsageError(f"erp-sandbox: {error}") from None
+    return settings
+
+
+def _is_configured(folder: Path) -> bool:
+    """Whether there could be settings; looked at from afar, since reading them takes imports."""
+    if any(name.upper().startswith(PREFIX) and not name.upper().startswith(f"{PREFIX}TEST_") for name in os.environ):
+        return True
+    if (folder / "erp-sandbox.toml").exists():
+        return True
+    try:
+        return b"tool.erp-sandbox" in (folder / "pyproject.toml").read_bytes()
+    except OSError:
+        return False
+
+
+def _refuse_more_workers_than_sandboxes(config: pytest.Config, settings: Settings) -> None:
+    workers = len(getattr(config.option, "tx", None) or [])
+    sandboxes = 1 if settings.demo else len(settings.all_sandboxes)
+    if settings.reset == "session" and workers > sandboxes:
+        raise SettingsError(
+            f'reset = "session" gives each worker a sandbox for the whole session, but there are {workers} workers'
+            f" and {sandboxes} {'sandbox' if sandboxes == 1 else 'sandboxes'}",
+            hint="Use fewer workers (-n), more sandboxes, or --erp-sandbox-reset=scenario.",
+        )
+
+
+def _end_orderly_on_sigterm(config: pytest.Config) -> None:
+    """Let SIGTERM, with which CI ends jobs, end the run as Ctrl-C does: client programs ended, leases given back."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    try:
+        previous = signal.getsignal(signal.SIGTERM)
+        if previous is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, interrupt)
+            config.add_cleanup(lambda: (signal.signal(signal.SIGTERM, previous), None)[1])
+    except ValueError:
+        pass  # not in the main thread: signals are somebody else's
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """One line: what is rehearsed where."""
+    settings = config.stash[SETTINGS]
+    if settings is None:
+        return None
+    where = "embedded demo" if settings.demo else ", ".join(place.name for place in settings.all_sandboxes)
+    return f"erp-sandbox: reset={settings.reset}, refresh={settings.refresh}, sandbox: {where}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show our errors as what they say, without a traceback; take secrets out of whatever is shown."""
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, ErpSandboxError) and not item.config.getoption("fulltrace"):
+        report.longrepr = f"{type(error).__name__}: {error}"
+    if report.failed and report.when != "teardown":
+        item.stash[FAILED] = True
+    item.config.stash[REDACTOR].report(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Take secrets out of what goes wrong while tests are collected."""
+    report = yield
+    collector.config.stash[REDACTOR].report(report)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand a worker's lines of the summary to the controller."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["erp_sandbox_summary"] = session.config.stash[SUMMARY]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take a worker's lines of the summary."""
+    summary = node.config.stash[SUMMARY]  # type: ignore[attr-defined]
+    for line in getattr(node, "workeroutput", {}).get("erp_sandbox_summary", []):
+        if line not in summary:
+            summary.append(line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What was done, and what deserves a look."""
+    lines = config.stash[SUMMARY]
+    if lines:
+        terminalreporter.section("erp-sandbox")
+        for line in lines:
+            terminalreporter.line(config.stash[REDACTOR].text(line))

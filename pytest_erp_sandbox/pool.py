@@ -1,0 +1,89 @@
+"""The sandboxes of a run: one or several, each leased to one scenario at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import LeaseError
+from .golden import Golden
+from .postgres.adoption import read_mark
+from .postgres.lease import take_lease
+from .progress import Progress
+from .sandbox import Sandbox
+from .settings import Settings
+
+__all__ = ["Pool"]
+
+
+class Pool:
+    """Leases sandboxes.
+
+    Args:
+        settings: where they are.
+        run: names this test run; its failed scenarios' sandboxes, when kept, are not leased to it again.
+        progress: is told of waiting.
+    """
+
+    def __init__(self, settings: Settings, run: str, progress: Progress) -> None:
+        self._settings = settings
+        self._run = run
+        self._progress = progress
+        self._proven: set[str] = set()
+        self._free = {place.database(): place for place in settings.all_sandboxes}
+
+    @property
+    def all_kept(self) -> bool:
+        """Whether each sandbox is kept for inspection, as far as this process knows."""
+        return not self._free
+
+    @contextmanager
+    def lease(self) -> Iterator[Sandbox]:
+        """A sandbox that nobody else has, as whoever had it before left it.
+
+        Raises:
+            LeaseError: none became free in time, or all are kept for inspection.
+        """
+        sandbox = self._take()
+        try:
+            yield sandbox
+        finally:
+            sandbox.close()
+
+    @contextmanager
+    def rehearsal(self, golden: Golden | None) -> Iterator[Sandbox]:
+        """A sandbox that nobody else has, ready for a scenario.
+
+        Args:
+            golden: what it is put back to; None takes it as it is, with the agent of its baseline.
+
+        Raises:
+            ErpSandboxError: whatever stands in the way.
+        """
+        with self.lease() as sandbox:
+            if golden is None:
+                sandbox.resume()
+            else:
+                sandbox.reset(golden)
+            if sandbox.name not in self._proven:
+                sandbox.check_erp()
+                self._proven.add(sandbox.name)
+            yield sandbox
+
+    def _take(self) -> Sandbox:
+        while self._free:
+            lease = take_lease(
+                list(self._free),
+                self._settings.lease_timeout,
+                lambda who: self._progress.say(f"waiting for a sandbox\n{who}"),
+            )
+            place = self._free[lease.database]
+            mark = read_mark(lease.connection)
+            if mark is None or mark.kept != self._run:
+                return Sandbox(lease, place, self._settings, self._progress)
+            del self._free[lease.database]
+            lease.release()
+        raise LeaseError(
+            "every sandbox is kept as a failed scenario left it (--erp-sandbox-keep-failed)",
+            hint="Look at it; the next run resets it.",
+        )

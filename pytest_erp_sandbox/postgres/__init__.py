@@ -1,0 +1,1 @@
+"""Speaks PostgreSQL; knows nothing of pytest, Dolibarr or Kubernetes."""

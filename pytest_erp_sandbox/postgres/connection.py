@@ -1,0 +1,243 @@
+"""Connections to prod and to the sandbox, as types that cannot be mistaken for one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
+
+from ..errors import PostgresError, SettingsError
+
+__all__ = [
+    "APPLICATION_NAME",
+    "DatabaseIdentity",
+    "ProdConnection",
+    "ProdDatabase",
+    "SandboxConnection",
+    "SandboxDatabase",
+    "as_owner",
+    "connection_parameters",
+    "identify",
+    "quoted_role",
+]
+
+APPLICATION_NAME = "erp-sandbox"
+
+CONNECT_TIMEOUT = 10
+"""Seconds until an unreachable server is given up on, where the DSN says nothing else."""
+
+# What libpq would take from the environment only for passwords; the rest of a DSN may be seen.
+_UNSUPPORTED_SECRETS = ("sslpassword", "oauth_client_secret")
+
+
+class ProdConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection to prod; its server was asked to refuse every write."""
+
+
+class SandboxConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection to a sandbox, with the sandbox's own credentials."""
+
+
+@dataclass(frozen=True)
+class DatabaseIdentity:
+    """Which database this is, by whatever name it was reached.
+
+    Attributes:
+        system_identifier: the server's, from ``pg_control_system()``; the same on its standbys.
+        oid: the database's, within that server.
+    """
+
+    system_identifier: int
+    oid: int
+
+    def __str__(self) -> str:
+        return f"{self.system_identifier}/{self.oid}"
+
+
+def identify(connection: psycopg.Connection[Any]) -> DatabaseIdentity:
+    """Ask the server which database ``connection`` has reached."""
+    row = connection.execute(
+        "SELECT (SELECT system_identifier FROM pg_control_system()), oid::bigint"
+        " FROM pg_database WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    return DatabaseIdentity(*row)
+
+
+def connection_parameters(dsn: SecretStr, setting: str) -> dict[str, str]:
+    """Take a DSN (URI or ``key=value`` pairs) apart, as libpq does.
+
+    Args:
+        dsn: the DSN. What it leaves out comes from libpq's own places: ``PGSERVICE``, ``PGPASSFILE``, ``PGHOST``, …
+        setting: the setting that it stands in, for the error.
+
+    Raises:
+        SettingsError: libpq does not understand it, or it holds a secret that cannot be handed on safely.
+    """
+    try:
+        parameters = conninfo_to_dict(dsn.get_secret_value())
+    except psycopg.Error:
+        # libpq quotes the DSN, password and all: its words must not get out.
+        raise SettingsError(
+            f"{setting} is not a PostgreSQL DSN",
+            hint="Write postgresql://user@host:5432/database, or host=… dbname=…; special characters in a URI are"
+            " percent-encoded.",
+        ) from None
+    for name in _UNSUPPORTED_SECRETS:
+        if name in parameters:
+            raise SettingsError(
+                f"{setting} has {name}, which pg_dump could only take on its command line, where all can read it",
+                hint="Use an unencrypted client key that only you can read.",
+            )
+    return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class _Database:
+    """Where a database is, and how to log in.
+
+    Attributes:
+        dsn: as the settings have it.
+        setting: the setting it stands in, for messages.
+    """
+
+    dsn: SecretStr
+    setting: str
+    _parameters: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parameters = {"connect_timeout": str(CONNECT_TIMEOUT), **connection_parameters(self.dsn, self.setting)}
+        object.__setattr__(self, "_parameters", parameters)
+
+    @property
+    def password(self) -> SecretStr | None:
+        """The DSN's password, if it has one; it may also come from a passfile or the environment."""
+        password = self._parameters.get("password")
+        return None if password is None else SecretStr(password)
+
+    def options(self) -> str:
+        """What the server is told at the start of each session (``-c name=value …``)."""
+        # An options setting of ours would hide PGOPTIONS: keep what stands there, ours come last and win.
+        inherited = {
+            option.keyword.decode(): (option.val or b"").decode() for option in psycopg.pq.Conninfo.get_defaults()
+        }
+        return self._parameters.get("options", inherited.get("options", ""))
+
+    def public_conninfo(self, application_name: str = APPLICATION_NAME, options: str = "") -> str:
+        """A conninfo string for a child program's command line: everything but the password.
+
+        Args:
+            application_name: what the session is called in ``pg_stat_activity``.
+            options: further session settings, ``-c name=value …``.
+        """
+        parameters = self._all_parameters(application_name)
+        parameters.pop("password", None)
+        parameters["options"] = f"{parameters['options']} {options}".strip()
+        return make_conninfo(**parameters)
+
+    def _all_parameters(self, application_name: str) -> dict[str, str]:
+        return {**self._parameters, "application_name": application_name, "options": self.options().strip()}
+
+    def secret_environment(self) -> dict[str, str]:
+        """The password as libpq's programs take it, for a child program's environment."""
+        return {} if self.password is None else {"PGPASSWORD": self.password.get_secret_value()}
+
+    def __str__(self) -> str:
+        shown = self._parameters
+        place = shown.get("host") or shown.get("hostaddr") or shown.get("service") or "libpq's default host"
+        port = f":{shown['port']}" if "port" in shown else ""
+        return f"{shown.get('dbname', 'default database')!r} at {place}{port}"
+
+
+def _refused(database: _Database, error: psycopg.Error) -> PostgresError:
+    said = str(error).strip().splitlines()
+    reason = said[-1] if said else "no reason given"
+    hint = f"Try it with psql; {database.setting} takes what libpq takes (PGPASSFILE, PGSERVICE, sslmode, …)."
+    if "unsupported startup parameter" in reason:
+        hint = "That is a pooler's answer: connect to the server itself, its own host and port."
+    return PostgresError(f"cannot connect to {database} ({database.setting}): {reason}", hint=hint)
+
+
+@dataclass(frozen=True)
+class ProdDatabase(_Database):
+    """Prod: the truth, only ever read.
+
+    Every session, ours and pg_dump's, is told ``default_transaction_read_only=on``; preflight asks the server whether
+    that holds. It guards against our own mistakes; only a login that cannot write makes it structural.
+    """
+
+    lock_timeout: str = "5s"
+
+    def options(self) -> str:
+        """Read-only, and never queueing for a lock longer than ``lock_timeout``."""
+        return (
+            f"{super().options()} -c default_transaction_read_only=on -c lock_timeout={self.lock_timeout}"
+            " -c idle_in_transaction_session_timeout=0"
+        )
+
+    def connect(self) -> ProdConnection:
+        """Open a session that the server itself says is read-only.
+
+        Raises:
+            PostgresError: the server cannot be reached, or does not say so.
+        """
+        parameters = self._all_parameters(APPLICATION_NAME)
+        try:
+            connection = ProdConnection.connect(**parameters, autocommit=True)  # type: ignore[arg-type]
+        except psycopg.Error as error:
+            raise _refused(self, error) from None
+        connection.read_only = True
+        said = connection.execute("SHOW default_transaction_read_only").fetchone()
+        if said != ("on",):
+            connection.close()
+            raise PostgresError(
+                f"{self} ({self.setting}) ignored default_transaction_read_only=on; nothing was read",
+                hint="A pooler between here and the server drops session settings: connect to the server directly.",
+            )
+        return connection
+
+
+@dataclass(frozen=True)
+class SandboxDatabase(_Database):
+    """A sandbox: the database that resets wipe.
+
+    Attributes:
+        role: the role that owns it and everything in it; the login is a member.
+        may_lose: what a wipe may take although no restore gives it back.
+    """
+
+    role: str = "erp_sandbox_role"
+    may_lose: tuple[str, ...] = ()
+
+    def connect(self, application_name: str = APPLICATION_NAME) -> SandboxConnection:
+        """Open a session, in autocommit mode, as the login itself.
+
+        Raises:
+            PostgresError: the server cannot be reached or refuses the login.
+        """
+        try:
+            connection = SandboxConnection.connect(**self._all_parameters(application_name), autocommit=True)  # type: ignore[arg-type]
+        except psycopg.Error as error:
+            raise _refused(self, error) from None
+        # A login may have ALTER ROLE … SET role; ending sessions needs the login's own identity.
+        connection.execute("SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE")
+        return connection
+
+
+def quoted_role(role: str) -> str:
+    """The role's name as ``regrole`` takes it (``to_regrole``, ``::regrole``)."""
+    return sql.Identifier(role).as_string()
+
+
+@contextmanager
+def as_owner(connection: SandboxConnection, role: str) -> Iterator[None]:
+    """A transaction in which ``connection`` acts as the sandbox's owner role."""
+    with connection.transaction():
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+        yield

@@ -1,0 +1,106 @@
+"""Dumping prod, and the sandbox that a golden dump is prepared in, with pg_dump."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from .clients import Toolset
+from .connection import ProdDatabase
+from .lease import Lease
+from .program import LineWatcher, run
+
+__all__ = ["OnProgress", "dump_prod", "dump_sandbox"]
+
+OnProgress = Callable[[int, int], None]
+"""Is called with the number of objects done and of bytes written so far."""
+
+_FORMAT = (
+    "--format=directory",  # the only one that several connections can write and restore
+    "--compress=1",
+    "--schema=public",
+    "--no-privileges",
+    "--no-publications",
+    "--no-subscriptions",
+    "--no-security-labels",
+    "--no-tablespaces",
+    "--verbose",
+)
+
+
+def dump_prod(
+    prod: ProdDatabase,
+    to: Path,
+    toolset: Toolset,
+    *,
+    jobs: int,
+    lock_wait_timeout: timedelta,
+    timeout: timedelta,
+    on_progress: OnProgress,
+) -> None:
+    """Dump prod's schema ``public`` into the new folder ``to``, in a session that may only read.
+
+    Args:
+        prod: where from.
+        to: must not exist yet.
+        toolset: with a pg_dump at least as new as prod.
+        jobs: connections to use.
+        lock_wait_timeout: how long to wait for a lock, while others on prod queue behind us.
+        timeout: how long the whole may take, and so hold its locks.
+        on_progress: is told how far it is.
+
+    Raises:
+        PostgresError: pg_dump failed, or took too long.
+    """
+    # The server is asked with the very same parameters that pg_dump gets: it must say that it refuses writes.
+    prod.connect().close()
+    run(
+        [
+            toolset.program("pg_dump"),
+            *_FORMAT,
+            f"--jobs={jobs}",
+            f"--lock-wait-timeout={int(lock_wait_timeout.total_seconds() * 1000)}",
+            f"--file={to}",
+            f"--dbname={prod.public_conninfo()}",
+        ],
+        prod.secret_environment(),
+        doing=f"pg_dump of prod, {prod},",
+        timeout=timeout,
+        watch=_progress(to, on_progress),
+    )
+
+
+def dump_sandbox(lease: Lease, to: Path, toolset: Toolset, *, jobs: int, on_progress: OnProgress) -> None:
+    """Dump the leased sandbox's schema ``public`` into the new folder ``to``.
+
+    Raises:
+        PostgresError: pg_dump failed.
+    """
+    sandbox = lease.database
+    run(
+        [
+            toolset.program("pg_dump"),
+            *_FORMAT,
+            f"--jobs={jobs}",
+            f"--role={sandbox.role}",
+            f"--file={to}",
+            f"--dbname={sandbox.public_conninfo(lease.application_name)}",
+        ],
+        sandbox.secret_environment(),
+        doing=f"pg_dump of the sandbox, {sandbox},",
+        watch=_progress(to, on_progress),
+    )
+
+
+def _progress(folder: Path, on_progress: OnProgress) -> LineWatcher:
+    tables = 0
+
+    def watch(line: str) -> None:
+        nonlocal tables
+        if re.search(r"dumping contents of table", line):
+            tables += 1
+            on_progress(tables, sum(file.stat().st_size for file in folder.iterdir()))
+
+    return watch

@@ -1,0 +1,45 @@
+"""What a restore leaves to be done: statistics of large tables, and sessions whose cached types are gone."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from .connection import APPLICATION_NAME, SandboxConnection, quoted_role
+
+__all__ = ["analyze_large_tables", "end_idle_sessions"]
+
+_LARGE = 8 * 1024 * 1024
+"""Bytes from which on plans suffer more without statistics than ANALYZE takes; autovacuum sees to the rest."""
+
+
+def analyze_large_tables(connection: SandboxConnection, role: str) -> None:
+    """ANALYZE the role's tables of 8 MB and more: restored ones have no statistics. To be called as their owner."""
+    tables = connection.execute(
+        "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE relkind = 'r' AND relowner = to_regrole(%s) AND pg_relation_size(pg_class.oid) >= %s",
+        [quoted_role(role), _LARGE],
+    ).fetchall()
+    if tables:
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(sql.Identifier(*table) for table in tables)))
+
+
+def end_idle_sessions(connection: SandboxConnection) -> list[str]:
+    """End the idle sessions of our own login; they would fail with ``cache lookup failed for type``.
+
+    Returns:
+        Those of other logins, in words; they are not ours to end.
+    """
+    rows = connection.execute(
+        "SELECT pid, usename, application_name, usename = session_user AND state = 'idle' FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        " AND application_name NOT LIKE %s",
+        [f"{APPLICATION_NAME} %"],
+    ).fetchall()
+    for pid, _login, _application, is_ours in rows:
+        if is_ours:
+            connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+    return [
+        f"pid {pid}, login {login}, application {application or 'unnamed'}"
+        for pid, login, application, is_ours in rows
+        if not is_ours
+    ]

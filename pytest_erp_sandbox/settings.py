@@ -1,0 +1,343 @@
+"""``[tool.erp-sandbox]`` and ``ERP_SANDBOX_…`` become one validated, frozen object."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from .errors import SettingsError
+
+if TYPE_CHECKING:
+    from .postgres.connection import ProdDatabase, SandboxDatabase
+
+__all__ = [
+    "AgentSettings",
+    "ErpSettings",
+    "GoldenSettings",
+    "ProdSettings",
+    "SandboxSettings",
+    "Settings",
+    "load_settings",
+]
+
+PREFIX = "ERP_SANDBOX_"
+TEST_PREFIX = "ERP_SANDBOX_TEST_"
+"""The test suite's own variables, which are no settings."""
+
+_UNITS = {"ms": "milliseconds", "s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: object) -> object:
+    """Read ``90s``, ``15min``, ``24h``, ``7d``, as PostgreSQL's own settings are written."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)\s*", value)
+        if match is None:
+            raise ValueError("a duration is a number and a unit: ms, s, min, h or d, such as 24h")
+        return timedelta(**{_UNITS[match[2]]: float(match[1])})
+    if isinstance(value, int | float):
+        raise ValueError('a duration needs a unit: ms, s, min, h or d, such as "24h"')  # noqa: TRY004 - pydantic's way
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ProdSettings(_Table):
+    """Where the truth is; only ever read."""
+
+    dsn: SecretStr | None = None
+    """Prod's DSN, with a login that should only be able to read (``deploy/dump-role.sql``)."""
+    dump: Path | None = None
+    """An existing custom- or directory-format dump, in place of a live prod."""
+    require_read_only_role: bool = False
+    """Refuse to start when prod's login could write (otherwise a warning)."""
+    lock_wait_timeout: Duration = timedelta(seconds=5)
+    """How long a dump may wait for a lock on prod, while others queue behind it."""
+    dump_timeout: Duration = timedelta(minutes=30)
+    """How long a dump may take, and so hold its locks."""
+    jobs: int = Field(default=1, ge=1)
+    """Connections that a dump uses."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.dsn is not None and self.dump is not None:
+            raise ValueError("give either dsn or dump, not both")
+        return self
+
+    def database(self) -> ProdDatabase | None:
+        """Prod's database, if there is a live one."""
+        from .postgres.connection import ProdDatabase
+
+        if self.dsn is None:
+            return None
+        milliseconds = int(self.lock_wait_timeout.total_seconds() * 1000)
+        return ProdDatabase(self.dsn, "prod.dsn", lock_timeout=f"{milliseconds}ms")
+
+
+class ErpSettings(_Table):
+    """The ERP in front of a sandbox."""
+
+    url: str | None = None
+    """Its base URL, to which ``/api/index.php`` is added."""
+    instance_unique_id: SecretStr | None = None
+    """The sandbox ERP's own ``$dolibarr_main_instance_unique_id``; it encrypts keys from Dolibarr 18 on."""
+
+    @model_validator(mode="after")
+    def _an_http_url(self) -> Self:
+        if self.url is not None and not re.match(r"https?://[^/]+", self.url):
+            raise ValueError("url must begin with http:// or https://")
+        return self
+
+
+class SandboxSettings(_Table):
+    """A sandbox: its database, and the ERP in front of it."""
+
+    name: str = "sandbox"
+    """What messages call it."""
+    dsn: SecretStr
+    """The sandbox database's DSN, with a login that is a member of ``role``."""
+    role: str = "erp_sandbox_role"
+    """The role that owns the database and everything in it."""
+    may_lose: tuple[str, ...] = ()
+    """What a wipe may take although no restore gives it back (as named by the refusal; ``*`` matches)."""
+    leave_out: tuple[str, ...] = ()
+    """Objects of the golden dump that are never restored (``schema.name``; ``*`` matches)."""
+    lock_timeout: Duration = timedelta(seconds=10)
+    """How long a wipe waits for the application's open transactions."""
+    erp: ErpSettings = ErpSettings()
+
+    def database(self) -> SandboxDatabase:
+        """The sandbox's database."""
+        from .postgres.connection import SandboxDatabase
+
+        return SandboxDatabase(self.dsn, f"{self.name}.dsn", role=self.role, may_lose=self.may_lose)
+
+
+class GoldenSettings(_Table):
+    """The cache of golden dumps."""
+
+    path: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "erp-sandbox"
+    )
+    """The folder, made if it is not there; in a cluster a PVC's mount."""
+    max_age: Duration = timedelta(hours=24)
+    """How old a golden dump may be for ``refresh = "auto"`` to use it again."""
+    keep: int = Field(default=2, ge=1)
+    """How many golden dumps of each prod are kept."""
+
+
+class AgentSettings(_Table):
+    """The sandbox-local user that the AI agent works as."""
+
+    login: str = Field(default="ai_agent_sandbox", min_length=1, max_length=50)
+    rights: tuple[str, ...] = ()
+    """Dolibarr rights, ``module.perms`` or ``module.perms.subperms``; ``*`` matches."""
+    entity: int = Field(default=1, ge=1)
+    """The company (entity) that the agent belongs to."""
+
+
+class Settings(BaseSettings):
+    """Everything that this plugin may be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    reset: Literal["scenario", "session", "never"] = "scenario"
+    """When a sandbox is put back: before each scenario, once a session, or never."""
+    refresh: Literal["auto", "always", "never"] = "auto"
+    """When prod is copied anew: when the golden dump is too old, each run, or never."""
+    demo: bool = False
+    """Use an embedded demo in place of a prod and a sandbox of one's own."""
+    keep_failed: bool = False
+    """Leave a failed scenario's sandbox as it is: no later scenario of the run resets it."""
+    programs: Path | None = None
+    """A folder with pg_dump, pg_restore and psql, looked into before all others."""
+    jobs: int = Field(default=4, ge=1)
+    """Connections that a restore uses."""
+    lease_timeout: Duration = timedelta(minutes=30)
+    """How long a scenario waits for a sandbox that is in use."""
+    prod: ProdSettings = ProdSettings()
+    sandbox: SandboxSettings | None = None
+    sandboxes: tuple[SandboxSettings, ...] = ()
+    golden: GoldenSettings = GoldenSettings()
+    agent: AgentSettings = AgentSettings()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.demo:
+            if self.prod.dsn or self.prod.dump or self.sandbox or self.sandboxes:
+                raise ValueError("demo = true brings its own prod and sandbox: remove either demo or prod and sandbox")
+            return self
+        if (self.sandbox is None) == (not self.sandboxes):
+            raise ValueError("say where the sandbox is: either [sandbox] with a dsn, or several [[sandboxes]]")
+        names = [sandbox.name for sandbox in self.all_sandboxes]
+        if len(set(names)) < len(names):
+            raise ValueError("each of the sandboxes needs a name of its own")
+        if self.refresh != "never" and self.prod.dsn is None and self.prod.dump is None:
+            raise ValueError('say where prod is: prod.dsn or prod.dump (not needed with refresh = "never")')
+        return self
+
+    @property
+    def all_sandboxes(self) -> tuple[SandboxSettings, ...]:
+        """The sandboxes, one or several."""
+        return self.sandboxes or ((self.sandbox,) if self.sandbox else ())
+
+    def secrets(self) -> Iterator[SecretStr]:
+        """Every secret that the settings hold, for redaction."""
+        yield from (dsn for dsn in (self.prod.dsn, *(sandbox.dsn for sandbox in self.all_sandboxes)) if dsn)
+        yield from (sandbox.erp.instance_unique_id for sandbox in self.all_sandboxes if sandbox.erp.instance_unique_id)
+
+
+def load_settings(folder: Path, overrides: Mapping[str, object] | None = None) -> Settings | None:
+    """Read the settings of the project in ``folder``.
+
+    Args:
+        folder: where ``pyproject.toml`` or ``erp-sandbox.toml`` is; relative paths in it are relative to this folder.
+        overrides: what the command line says, by top-level key; it wins over the environment, which wins over the file.
+
+    Returns:
+        The settings, or None where there is neither a table, nor a variable, nor an override: the plugin stays inert.
+
+    Raises:
+        SettingsError: an unknown key or variable, or a bad value; the message names each, and where it stands.
+    """
+    overrides = dict(overrides or {})
+    table, file = _read_table(folder)
+    variables = [name for name in os.environ if name.upper().startswith(PREFIX) and not _is_test_variable(name)]
+    if table is None and not variables and not overrides:
+        return None
+    _refuse_unknown_variables(variables)
+
+    class Located(Settings):
+        @classmethod
+        def settings_customise_sources(  # type: ignore[override]
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            **_: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_snake_case(table or {}))
+
+    try:
+        settings = Located(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise _explained(error, file) from None
+    except ValueError:
+        # pydantic-settings quotes a value that it cannot parse, which may be a secret.
+        raise SettingsError(
+            f"a variable of {', '.join(sorted(variables))} is not valid JSON",
+            hint="Tables and lists in the environment are written as JSON; single keys as ERP_SANDBOX_PROD__DSN=….",
+        ) from None
+    return _with_absolute_paths(settings, folder)
+
+
+def _is_test_variable(name: str) -> bool:
+    return name.upper().startswith(TEST_PREFIX)
+
+
+def _read_table(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """The settings table of the folder's file, if there is one, and what to call the place in messages."""
+    found: list[tuple[dict[str, Any], str]] = []
+    for name in ("erp-sandbox.toml", "pyproject.toml"):
+        try:
+            content = tomllib.loads((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            # A broken pyproject.toml is pytest's to report, unless it is ours.
+            if name == "pyproject.toml":
+                continue
+            raise SettingsError(f"{folder / name} cannot be read: {error}") from None
+        table = content.get("tool", {}).get("erp-sandbox")
+        if name == "erp-sandbox.toml" and table is None:
+            table = content
+        if table is not None:
+            found.append((table, f"{name} [tool.erp-sandbox]" if "tool" in content else name))
+    if len(found) > 1:
+        raise SettingsError(
+            f"settings stand both in erp-sandbox.toml and in pyproject.toml of {folder}",
+            hint="Keep one of them.",
+        )
+    return found[0] if found else (None, "")
+
+
+def _snake_case(table: Any) -> Any:
+    """Turn ``max-age`` into ``max_age``, here: pydantic-settings merges its sources before it looks at aliases."""
+    if isinstance(table, dict):
+        return {key.replace("-", "_"): _snake_case(value) for key, value in table.items()}
+    if isinstance(table, list):
+        return [_snake_case(value) for value in table]
+    return table
+
+
+def _refuse_unknown_variables(variables: Sequence[str]) -> None:
+    """Pydantic-settings passes over variables whose first part is unknown; a typing error must not go unseen."""
+    for name in variables:
+        key = name.upper().removeprefix(PREFIX).split("__")[0].lower()
+        if key not in Settings.model_fields:
+            known = [PREFIX + field.upper() for field in Settings.model_fields]
+            raise SettingsError(f"unknown variable {name}", hint=_did_you_mean(name.upper(), known))
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(known)}."
+
+
+def _explained(error: ValidationError, file: str) -> SettingsError:
+    """All that is wrong, a line each: the key, where it stands, and what would be right."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        location = [str(part) for part in problem["loc"]]
+        key = ".".join(part.replace("_", "-") for part in location) or "settings"
+        variable = PREFIX + "__".join(location).upper()
+        # A file's kebab-case key and the environment's meet in snake_case: the environment wins, so it is asked first.
+        where = f"variable {variable}" if variable in os.environ else file or "command line or environment"
+        said = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            said = f"unknown key. {_did_you_mean(key.rpartition('.')[2], _known_keys(location[:-1]))}"
+        lines.append(f"{key} ({where}): {said}")
+    return SettingsError("the settings cannot be used\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    """The keys of the table at ``path``, as a TOML file has them."""
+    tables: dict[str, type[BaseModel]] = {
+        "prod": ProdSettings,
+        "sandbox": SandboxSettings,
+        "sandboxes": SandboxSettings,
+        "golden": GoldenSettings,
+        "agent": AgentSettings,
+        "erp": ErpSettings,
+    }
+    names = [part for part in path if not part.isdigit()]
+    model: type[BaseModel] = tables[names[-1]] if names else Settings
+    return [name.replace("_", "-") for name in model.model_fields]
+
+
+def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
+    def absolute(path: Path) -> Path:
+        return folder / path.expanduser()
+
+    golden = settings.golden.model_copy(update={"path": absolute(settings.golden.path)})
+    update: dict[str, object] = {"golden": golden}
+    if settings.prod.dump is not None:
+        update["prod"] = settings.prod.model_copy(update={"dump": absolute(settings.prod.dump)})
+    if settings.programs is not None:
+        update["programs"] = absolute(settings.programs)
+    return settings.model_copy(update=update)

@@ -1,0 +1,24 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_erp_sandbox.demo.server import Server
+
+from . import servers as _servers
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[_servers.Servers]:
+    """PostgreSQL servers, by version."""
+    with _servers.servers() as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=_servers.VERSIONS)
+def server(request: pytest.FixtureRequest, servers: _servers.Servers) -> Server:
+    """A PostgreSQL server: each version in turn."""
+    return servers[request.param]

@@ -1,0 +1,60 @@
+"""PostgreSQL servers for the tests: one of each version that is installed, started when first asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from pytest_erp_sandbox.demo.server import Server, server_folder
+
+VERSIONS = {"15": Path("/usr/lib/postgresql/15/bin"), "18": None}
+"""Where the programs of each version are; None is the embedded wheel."""
+
+# No xid is taken by anybody but the tests; and a lock table that can be filled.
+SETTINGS = {"fsync": "off", "autovacuum": "off", "max_connections": "40"}
+
+
+class Servers:
+    """The servers of this session, by version."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[str, Server] = {}
+
+    def __getitem__(self, version: str) -> Server:
+        if version not in self._running:
+            programs = VERSIONS[version]
+            if programs is not None and not programs.exists():
+                pytest.skip(f"PostgreSQL {version} is not installed in {programs}")
+            folder = server_folder(f"erp-sandbox-tests-{version}-{os.getpid()}")
+            self._stack.callback(shutil.rmtree, folder)
+            server = Server(folder / "server", programs, settings=SETTINGS)
+            self._running[version] = self._stack.enter_context(server)
+        return self._running[version]
+
+
+@contextmanager
+def servers() -> Iterator[Servers]:
+    """The servers; all stopped and removed at the end."""
+    with ExitStack() as stack:
+        yield Servers(stack)
+
+
+def connect(dsn: SecretStr) -> psycopg.Connection[tuple[Any, ...]]:
+    """A plain connection, in autocommit mode."""
+    return psycopg.connect(dsn.get_secret_value(), autocommit=True)
+
+
+def run(dsn: SecretStr, *statements: str) -> None:
+    """Run statements of the test's own, each in a transaction of its own."""
+    with connect(dsn) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
