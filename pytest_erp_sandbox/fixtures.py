@@ -44,7 +44,7 @@ def erp_sandbox_settings(pytestconfig: pytest.Config) -> Iterator[Settings]:
             f"there are no settings for a sandbox in {pytestconfig.rootpath}",
             hint="Write [tool.erp-sandbox] into pyproject.toml, or try it with --erp-sandbox-demo.",
         )
-    from .demo import with_demo
+    from .demo.settings import with_demo
 
     with with_demo(settings, pytestconfig.rootpath) as complete:
         pytestconfig.stash[REDACTOR].add(complete.secrets())

@@ -8,7 +8,8 @@ from typing import LiteralString
 from .findings import Status
 from .postgres.adoption import is_adopted
 from .postgres.connection import quoted_role
-from .postgres.inventory import owns_anything
+from .postgres.extensions import trusted_extensions
+from .postgres.inventory import lost_by_wipe, not_allowed, owns_anything
 from .postgres.locks import USABLE_SHARE, lock_slots, locks_to_wipe
 from .postgres.privileges import definer_functions, server_grants, writable
 from .postgres.sessions import NOT_REFUSED, are_separate, has_own_backend, probe_writing
@@ -35,6 +36,7 @@ __all__ = [
     "server_is_new_enough",
     "server_is_not_prods",
     "wipe_has_room_for_its_locks",
+    "wipe_takes_nothing_for_good",
 ]
 
 READ_ONLY_SQL_TRANSACTION = "25006"
@@ -167,6 +169,19 @@ def is_adopted_or_empty(sandbox: SandboxSide) -> Verdict:
             "If it really is one, run `erp-sandbox adopt`: it shows what is there, and asks.",
         )
     return ok(f"{sandbox.role!r} owns nothing in it")
+
+
+@invariant("wipe takes nothing for good")
+def wipe_takes_nothing_for_good(sandbox: SandboxSide) -> Verdict:
+    """Whether a restore gives back all that a wipe takes, or the settings say that it may be lost."""
+    lost = lost_by_wipe(sandbox.connection, sandbox.role, restorable_extensions=trusted_extensions(sandbox.connection))
+    refused = not_allowed(lost, sandbox.database.may_lose)
+    if refused:
+        return failure(
+            f"no restore would give back {_few(map(str, refused))}",
+            "Move it elsewhere, or give it another owner; or list it in sandbox.may-lose, as named here (* matches).",
+        )
+    return ok(f"may be lost: {_few(map(str, lost))}" if lost else "all of it comes back with a restore")
 
 
 @invariant("login is a member of the role")

@@ -51,6 +51,7 @@ def preflight(
                 invariants.accepts_writes(copy),
                 invariants.is_a_database_of_its_own(copy, truth, copies),
                 invariants.is_adopted_or_empty(copy),
+                invariants.wipe_takes_nothing_for_good(copy),
                 invariants.login_is_a_member(copy),
                 invariants.has_no_administrators_attributes(copy),
                 invariants.reaches_no_dangerous_role(copy),

@@ -11,10 +11,11 @@ import pytest
 
 if TYPE_CHECKING:
     from .progress import Progress
+    from .settings import Settings
 
 __all__ = ["FAILED", "RUN", "SETTINGS", "SUMMARY", "once_a_run", "progress", "worker_input"]
 
-SETTINGS = pytest.StashKey["Settings | None"]()
+SETTINGS: pytest.StashKey[Settings | None] = pytest.StashKey()
 """The settings; None where there are none, and the plugin does nothing."""
 
 RUN = pytest.StashKey[str]()

@@ -48,10 +48,7 @@ def use_demo(project: Path) -> Iterator[Demo]:
     # Waits for the end of a service that has just lost its last user. Given back by the kernel if we are killed.
     with shared(folder / USERS_LOCK):
         with exclusive(folder / _STARTERS_LOCK):
-            if not taken(folder / _SERVICE_LOCK):
-                (folder / COORDINATES).unlink(missing_ok=True)
-                _start_service(folder)
-            _wait_until_ready(folder)
+            _have_it_run(folder)
         yield Demo.load(folder / COORDINATES)
 
 
@@ -69,6 +66,25 @@ def _fingerprint(project: Path) -> str:
         if ingredient.is_file():
             digest.update(ingredient.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _have_it_run(folder: Path) -> None:
+    """Wait until the service is ready, started where there is none or where the one there is just ends."""
+    deadline = time.monotonic() + TIMEOUT
+    started = False
+    while True:
+        if not taken(folder / _SERVICE_LOCK):
+            if started:
+                raise _failed(folder, "cannot be started")
+            (folder / COORDINATES).unlink(missing_ok=True)
+            _start_service(folder)
+            started = True
+        elif (folder / COORDINATES).exists():
+            return
+        elif time.monotonic() > deadline:
+            raise _failed(folder, f"is not ready after {TIMEOUT} s")
+        else:
+            time.sleep(_LOOK_EVERY)
 
 
 def _start_service(folder: Path) -> None:
@@ -89,16 +105,6 @@ def _start_service(folder: Path) -> None:
             start_new_session=True,
             check=False,
         )
-
-
-def _wait_until_ready(folder: Path) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not (folder / COORDINATES).exists():
-        if not taken(folder / _SERVICE_LOCK):
-            raise _failed(folder, "cannot be started")
-        if time.monotonic() > deadline:
-            raise _failed(folder, f"is not ready after {TIMEOUT} s")
-        time.sleep(_LOOK_EVERY)
 
 
 def _failed(folder: Path, how: str) -> PostgresError:

@@ -1,0 +1,364 @@
+"""The ``erp-sandbox`` command: the same settings, the same Sandbox."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import ErpSandboxError, SettingsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .golden import Golden, GoldenCache
+    from .pool import Pool
+    from .progress import Progress
+    from .settings import SandboxSettings, Settings
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; what went wrong is said in a sentence, without a traceback."""
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(128 + signal.SIGTERM))
+    try:
+        # Not click's own way with Ctrl-C, which is exit code 1: a shell expects the signal's.
+        cli(standalone_mode=False)
+    except ErpSandboxError as error:
+        click.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(128 + signal.SIGINT)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--project",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=".",
+    help="The folder with pyproject.toml or erp-sandbox.toml; by default the current one.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.version_option(package_name="pytest-erp-sandbox")
+@click.pass_context
+def cli(context: click.Context, project: Path, quiet: bool) -> None:
+    """Rehearse on a copy of your ERP: refresh it from prod, put it back, look at it.
+
+    Settings come from [tool.erp-sandbox] in pyproject.toml or from erp-sandbox.toml, and from ERP_SANDBOX_… variables.
+    Exit codes: 0 done; 1 not done, or an invariant does not hold; 2 wrong usage or settings.
+    """
+    context.obj = _Call(project.resolve(), quiet)
+
+
+@cli.command()
+@click.option("--sandbox", "name", help="Which one, where there are several.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def adopt(call: _Call, name: str | None, yes: bool) -> None:
+    """Mark a database as a sandbox.
+
+    It is shown what is in it, and asked.
+
+    Only an adopted database is ever wiped. An empty one is adopted by itself.
+    """
+    from .postgres.adoption import adopt as mark_as_sandbox
+    from .postgres.adoption import is_adopted
+    from .postgres.connection import as_owner
+
+    with call.settings() as settings:
+        place = _one(settings, name)
+        _require_preflight(settings, but_for="is adopted, or empty")
+        database = place.database()
+        with database.connect() as connection:
+            if is_adopted(connection):
+                click.echo(f"{place.name} ({database}) is adopted already.")
+                return
+            _show(_table_of_what_goes(place))
+            if not yes:
+                click.confirm(f"Every reset wipes all of this from {database}. Adopt it as a sandbox?", abort=True)
+            with as_owner(connection, place.role):
+                mark_as_sandbox(connection)
+        click.echo(f"{place.name} ({database}) is adopted.")
+
+
+@cli.command()
+@click.pass_obj
+def preflight(call: _Call) -> None:
+    """Ask every invariant, and show the answers.
+
+    They are what keeps prod from harm. Nothing is written.
+    """
+    from .preflight import preflight_of, report_table
+
+    with call.settings() as settings:
+        report = preflight_of(settings)
+        _show(report_table(report))
+        if report.failed:
+            sys.exit(1)
+
+
+@cli.command("refresh-from-prod")
+@click.pass_obj
+def refresh_from_prod(call: _Call) -> None:
+    """Copy prod, read-only, into a new golden dump.
+
+    It is prepared in a sandbox, which is wiped for that.
+    """
+    with call.settings() as settings:
+        _refresh(settings, call.progress)
+
+
+@cli.command()
+@click.pass_obj
+def refresh(call: _Call) -> None:
+    """Copy prod into a new golden dump, and reset every sandbox to it."""
+    with call.settings() as settings:
+        golden = _refresh(settings, call.progress)
+        _reset_all(settings, settings.all_sandboxes, golden, call.progress)
+
+
+@cli.command()
+@click.option("--sandbox", "name", help="Only this one.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be wiped, by schema, kind and owner.")
+@click.pass_obj
+def reset(call: _Call, name: str | None, dry_run: bool) -> None:
+    """Put the sandboxes back.
+
+    Each is wiped, the golden dump is restored into it, and the agent and a new key are made.
+    """
+    with call.settings() as settings:
+        places = settings.all_sandboxes if name is None else [_one(settings, name)]
+        if dry_run:
+            for place in places:
+                _show(_table_of_what_goes(place))
+            return
+        _require_preflight(settings)
+        golden = _golden(settings, call.progress)
+        _reset_all(settings, places, golden, call.progress)
+
+
+@cli.command()
+@click.pass_obj
+def status(call: _Call) -> None:
+    """Show the sandboxes and the golden dumps.
+
+    Of each sandbox: whether it is adopted, its baseline, and who has it.
+    """
+    with call.settings() as settings:
+        _show(_table_of_sandboxes(settings))
+        _show(_table_of_golden_dumps(_cache(settings).entries()))
+
+
+@cli.command()
+@click.argument("ids", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.pass_obj
+def forget(call: _Call, ids: Sequence[str], everything: bool) -> None:
+    """Remove golden dumps.
+
+    Name them by the IDS that `erp-sandbox status` shows, or say --all.
+    """
+    if bool(ids) == everything:
+        raise click.UsageError("name the golden dumps to remove, or say --all")
+    with call.settings() as settings:
+        cache = _cache(settings)
+        with cache.locked(call.progress.say):
+            entries = {golden.id: golden for golden in cache.entries()}
+            unknown = set(ids) - set(entries)
+            if unknown:
+                raise click.UsageError(f"no golden dump {', '.join(sorted(unknown))} in {cache.path}")
+            chosen = list(entries.values()) if everything else [entries[each] for each in ids]
+            cache.forget(chosen)
+        click.echo(f"{len(chosen)} golden dumps removed from {cache.path}.")
+
+
+@cli.command()
+@click.pass_obj
+def demo(call: _Call) -> None:
+    """Keep the embedded demo running.
+
+    Until Ctrl-C, so that you can look into it.
+    """
+    with call.settings(demo=True) as settings:
+        click.echo("A demo: an embedded PostgreSQL with a small prod and sandbox, and a stand-in for Dolibarr's API.\n")
+        prod = settings.prod.database()
+        assert prod is not None  # the demo has one
+        click.echo(f"prod, read-only:\n  {_psql(prod.public_conninfo('psql'), settings.prod.dsn)}")
+        for place in settings.all_sandboxes:
+            click.echo(f"{place.name}:\n  {_psql(place.database().public_conninfo('psql'), place.dsn)}")
+            click.echo(f"  its ERP: {place.erp.url}")
+        click.echo("\nCtrl-C ends it; its data stays.")
+        signal.pause()
+
+
+class _Call:
+    """What each command needs: the project's settings, and a way to tell how far it is."""
+
+    def __init__(self, project: Path, quiet: bool) -> None:
+        self.project = project
+        self._quiet = quiet
+
+    @contextmanager
+    def settings(self, **overrides: object) -> Iterator[Settings]:
+        from .demo.settings import with_demo
+        from .settings import load_settings
+
+        settings = load_settings(self.project, overrides)
+        if settings is None:
+            raise SettingsError(
+                f"there are no settings for a sandbox in {self.project}",
+                hint="Write [tool.erp-sandbox] into pyproject.toml there, or try it with `erp-sandbox demo`.",
+            )
+        with with_demo(settings, self.project) as complete:
+            yield complete
+
+    @property
+    def progress(self) -> Progress:
+        from .progress import Lines, Live, Progress
+
+        if self._quiet:
+            return Progress()
+        return Live() if sys.stderr.isatty() else Lines(lambda line: click.echo(line, err=True))
+
+
+def _require_preflight(settings: Settings, but_for: str = "") -> None:
+    """Stop before the first write unless every invariant holds; ``but_for`` is the one about to be mended."""
+    from .preflight import Report, preflight_of
+
+    report = preflight_of(settings)
+    Report(tuple(finding for finding in report.findings if finding.invariant != but_for)).raise_for_failures()
+
+
+def _refresh(settings: Settings, progress: Progress) -> Golden:
+    if settings.refresh == "never":
+        raise SettingsError('refresh is "never" in these settings', hint="Refresh where prod can be reached.")
+    _require_preflight(settings)
+    golden = _golden(settings.model_copy(update={"refresh": "always"}), progress)
+    click.echo(f"golden dump {golden.id} made of {golden.manifest.source.name}")
+    return golden
+
+
+def _golden(settings: Settings, progress: Progress) -> Golden:
+    from .refresh import golden_dump
+
+    run = uuid.uuid4().hex
+    return golden_dump(settings, _pool(settings, run, progress).lease, run=run, progress=progress)
+
+
+def _pool(settings: Settings, run: str, progress: Progress) -> Pool:
+    from .pool import Pool
+
+    return Pool(settings, run, progress)
+
+
+def _reset_all(settings: Settings, places: Sequence[SandboxSettings], golden: Golden, progress: Progress) -> None:
+    for place in places:
+        only = settings.model_copy(update={"sandbox": None, "sandboxes": (place,)})
+        with _pool(only, uuid.uuid4().hex, progress).rehearsal(golden) as sandbox:
+            click.echo(f"{sandbox.name} is reset to golden dump {golden.id}")
+            for session in sandbox.idle_sessions_left:
+                click.echo(f"  a session of another login still has outdated plans and types: {session}")
+
+
+def _one(settings: Settings, name: str | None) -> SandboxSettings:
+    places = {place.name: place for place in settings.all_sandboxes}
+    if name is None and len(places) == 1:
+        return next(iter(places.values()))
+    if name not in places:
+        raise click.UsageError(f"say which with --sandbox: {', '.join(places)}")
+    return places[name]
+
+
+def _cache(settings: Settings) -> GoldenCache:
+    from .golden import GoldenCache
+
+    return GoldenCache(settings.golden.path, settings.golden.keep)
+
+
+def _psql(conninfo: str, dsn: Any) -> str:
+    """A line to paste; the demo's passwords are worth nothing elsewhere."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    return f'PGPASSWORD={conninfo_to_dict(dsn.get_secret_value()).get("password")} psql "{conninfo}"'
+
+
+def _table_of_what_goes(place: SandboxSettings) -> Table:
+    from .postgres.inventory import summarize, taken_by_wipe
+
+    database = place.database()
+    with database.connect() as connection:
+        counts = summarize(taken_by_wipe(connection, place.role))
+    table = _table(f"what a reset would wipe from {place.name}", "kind", "owner", "objects", first="schema")
+    for count in counts:
+        table.add_row(count.schema or "-", count.kind, count.owner, f"{count.objects:,}")
+    if not counts:
+        table.caption = "nothing"
+    return table
+
+
+def _table_of_sandboxes(settings: Settings) -> Table:
+    from .postgres.adoption import read_mark
+    from .postgres.lease import holders
+
+    table = _table("sandboxes", "database", "adopted", "baseline", "in use by", first="sandbox")
+    for place in settings.all_sandboxes:
+        database = place.database()
+        try:
+            with database.connect() as connection:
+                mark = read_mark(connection)
+                baseline = "-" if mark is None else mark.baseline or "none: not reset yet, or cut off"
+                by = "\n".join(holders(connection)) or "nobody"
+                table.add_row(place.name, str(database), "yes" if mark else "no", baseline, by)
+        except ErpSandboxError as error:
+            table.add_row(place.name, str(database), "?", "?", str(error))
+    return table
+
+
+def _table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
+    from .progress import human_size
+
+    table = _table("golden dumps", "of", "made (UTC)", "age", "size", "tables")
+    for golden in entries:
+        manifest = golden.manifest
+        age = f"{manifest.age.total_seconds() / 3600:.1f} h"
+        table.add_row(
+            golden.id,
+            f"{manifest.source.name} (PostgreSQL {manifest.source.server_version})",
+            f"{datetime.fromisoformat(manifest.made_at):%Y-%m-%d %H:%M}",
+            age,
+            human_size(manifest.size),
+            str(manifest.counts.get("tables", "?")),
+        )
+    if not entries:
+        table.caption = "none"
+    return table
+
+
+def _table(title: str, *columns: str, first: str = "id") -> Table:
+    """A table whose first column is never cut: people copy from it."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _show(table: Table) -> None:
+    from rich.console import Console
+
+    Console().print(table)
