@@ -17,8 +17,8 @@ from .postgres.clients import Clients, choose_clients, installed_toolsets
 from .postgres.connection import ProdDatabase, identify
 from .postgres.dump import dump_prod, dump_sandbox
 from .postgres.extensions import Extension, extensions_of_prod, uncreatable_extensions
-from .postgres.inventory import object_counts
-from .postgres.portable import Obstacle, not_allowed_obstacles, obstacles_in_archive, obstacles_in_prod
+from .postgres.inventory import not_allowed, object_counts
+from .postgres.portable import Obstacle, obstacles_in_archive, obstacles_in_prod
 from .progress import Progress, human_size
 from .sandbox import Sandbox
 from .settings import Settings
@@ -120,12 +120,12 @@ def _prepare(
     connection, role = sandbox.lease.connection, sandbox.lease.database.role
     archive, extensions, obstacles, tools = _copy_of_prod(settings, sandbox, scratch, progress)
     clients = _clients(settings, sandbox, archive)
-    obstacles = [*obstacles, *obstacles_in_archive(archive, clients.sandbox, connection)]
+    obstacles = [*obstacles, *obstacles_in_archive(archive, clients.sandbox, connection, role)]
     obstacles += [
         Obstacle(f"extension {name}", "not trusted: only a superuser creates it in the sandbox")
         for name in uncreatable_extensions(connection, extensions)
     ]
-    _refuse(not_allowed_obstacles(obstacles, sandbox.lease.database.may_lose))
+    _refuse(not_allowed(obstacles, sandbox.lease.database.may_lose))
     sandbox.rebuild(
         archive,
         {extension.name: extension.needed for extension in extensions},

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_erp_sandbox.demo.server import Server
 
+from . import estates as _estates
 from . import servers as _servers
 
 
@@ -22,3 +23,16 @@ def servers() -> Iterator[_servers.Servers]:
 def server(request: pytest.FixtureRequest, servers: _servers.Servers) -> Server:
     """A PostgreSQL server: each version in turn."""
     return servers[request.param]
+
+
+@pytest.fixture(scope="session")
+def estate() -> Iterator[_estates.BuiltEstate]:
+    """A prod with a log of every statement, and four sandboxes with their ERPs."""
+    with _estates.built_estate() as built:
+        yield built
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, estate: _estates.BuiltEstate) -> _estates.Project:
+    """A project that rehearses in the estate's first sandbox."""
+    return _estates.Project(pytester, estate)

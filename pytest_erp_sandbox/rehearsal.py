@@ -1,0 +1,140 @@
+"""What the steps of a scenario tell one another, and how they compare it with what was expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+    import psycopg
+
+__all__ = ["NO_VALUE", "Rehearsal", "content", "expect_rows", "shown", "text"]
+
+NO_VALUE = "NULL"
+"""How a table says that something has no value."""
+
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
+_KEPT = re.compile(r"\{(\w+)\}")
+_LONGEST_QUOTE = 600
+
+
+@dataclass
+class Rehearsal:
+    """A scenario's memory.
+
+    Attributes:
+        kept: values, by the names under which the scenario kept them.
+    """
+
+    kept: dict[str, str] = field(default_factory=dict)
+    _answer: httpx.Response | None = None
+
+    @property
+    def answer(self) -> httpx.Response:
+        """What the ERP answered to the agent's last call."""
+        assert self._answer is not None, "the agent has not called anything yet"
+        return self._answer
+
+    @answer.setter
+    def answer(self, answer: httpx.Response) -> None:
+        self._answer = answer
+
+    def at(self, path: str) -> str:
+        """The answer's value at ``path``, such as ``lines.0.desc``, as text."""
+        part = content(self.answer)
+        for name in path.split("."):
+            if isinstance(part, dict) and name in part:
+                part = part[name]
+            elif isinstance(part, list) and name.isdecimal() and int(name) < len(part):
+                part = part[int(name)]
+            else:
+                raise AssertionError(f"the answer has no {path!r}; {shown(self.answer)}")
+        return text(part)
+
+    def expect(self, values: Mapping[str, str]) -> None:
+        """Compare values of the answer, by their paths; all that differ are named."""
+        found = {path: self.at(path) for path in values}
+        wrong = [
+            f"{path} is {found[path]!r}, not {values[path]!r}"
+            for path in values
+            if not _same(found[path], values[path])
+        ]
+        assert not wrong, "\n".join([*wrong, shown(self.answer)])
+
+    def filled(self, said: str) -> str:
+        """What a step says, with kept values where it names them: ``thirdparties/{customer}``."""
+
+        def value(match: re.Match[str]) -> str:
+            known = ", ".join(self.kept) or "nothing"
+            assert match[1] in self.kept, f"{match[0]} was not kept before; kept is: {known}"
+            return self.kept[match[1]]
+
+        return _KEPT.sub(value, said)
+
+    def pairs(self, table: Sequence[Sequence[str]]) -> dict[str, str]:
+        """A table's names and values, with kept values filled in."""
+        assert all(len(row) == 2 for row in table), "the table has to have two columns: a name and a value"
+        return {name: self.filled(value) for name, value in table}
+
+
+def expect_rows(
+    connection: psycopg.Connection[Any], place: str, count: str, table: str, values: Mapping[str, str]
+) -> None:
+    """Compare how many rows of ``table`` have ``values``, by column; ``count`` is a number, or ``no``."""
+    wanted = 0 if count == "no" else int(count)
+    found = _count_rows(connection, table, values)
+    if found == wanted:
+        return
+    alone = {
+        f"where {name} is {value!r}": _count_rows(connection, table, {name: value}) for name, value in values.items()
+    }
+    counts = {"in all": _count_rows(connection, table, {}), **alone}
+    said = ", ".join(f"{number} {which}" for which, number in counts.items())
+    raise AssertionError(f"{place} has {found} such rows in {table}, not {wanted}; it has {said}")
+
+
+def _count_rows(connection: psycopg.Connection[Any], table: str, values: Mapping[str, str]) -> int:
+    from psycopg import sql
+
+    conditions = [sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(column)) for column in values]
+    query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+        sql.Identifier(*table.split(".")), sql.SQL(" AND ").join(conditions or [sql.SQL("true")])
+    )
+    # Sent without a type, text is read by PostgreSQL as the column's.
+    parameters = [None if value == NO_VALUE else value for value in values.values()]
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def content(answer: httpx.Response) -> object:
+    """What the ERP answered: JSON, or else text."""
+    try:
+        return answer.json()
+    except ValueError:
+        return answer.text
+
+
+def text(value: object) -> str:
+    """A value of an answer as a step would write it."""
+    if value is None:
+        return NO_VALUE
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def shown(answer: httpx.Response) -> str:
+    """What was called and what came of it, for messages; a long answer is cut."""
+    request = answer.request
+    said = answer.text if len(answer.text) <= _LONGEST_QUOTE else f"{answer.text[:_LONGEST_QUOTE]}…"
+    return f"{request.method} {request.url.path} was answered {answer.status_code}: {said}"
+
+
+def _same(found: str, wanted: str) -> bool:
+    if _NUMBER.fullmatch(found) and _NUMBER.fullmatch(wanted):
+        return Decimal(found) == Decimal(wanted)
+    return found == wanted
