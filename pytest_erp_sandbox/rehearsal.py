@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
     import psycopg
 
-__all__ = ["NO_VALUE", "Rehearsal", "content", "expect_rows", "shown", "text"]
+__all__ = ["NO_VALUE", "Rehearsal", "content", "expect", "expect_rows", "shown"]
 
 NO_VALUE = "NULL"
 """How a table says that something has no value."""
@@ -37,7 +37,8 @@ class Rehearsal:
     @property
     def answer(self) -> httpx.Response:
         """What the ERP answered to the agent's last call."""
-        assert self._answer is not None, "the agent has not called anything yet"
+        if self._answer is None:
+            raise AssertionError("the agent has not called anything yet")
         return self._answer
 
     @answer.setter
@@ -54,9 +55,9 @@ class Rehearsal:
                 part = part[int(name)]
             else:
                 raise AssertionError(f"the answer has no {path!r}; {shown(self.answer)}")
-        return text(part)
+        return _text(part)
 
-    def expect(self, values: Mapping[str, str]) -> None:
+    def expect_values(self, values: Mapping[str, str]) -> None:
         """Compare values of the answer, by their paths; all that differ are named."""
         found = {path: self.at(path) for path in values}
         wrong = [
@@ -64,22 +65,31 @@ class Rehearsal:
             for path in values
             if not _same(found[path], values[path])
         ]
-        assert not wrong, "\n".join([*wrong, shown(self.answer)])
+        expect(not wrong, "\n".join([*wrong, shown(self.answer)]))
 
     def filled(self, said: str) -> str:
         """What a step says, with kept values where it names them: ``thirdparties/{customer}``."""
 
         def value(match: re.Match[str]) -> str:
-            known = ", ".join(self.kept) or "nothing"
-            assert match[1] in self.kept, f"{match[0]} was not kept before; kept is: {known}"
+            expect(match[1] in self.kept, f"{match[0]} was not kept; kept is: {', '.join(self.kept) or 'nothing'}")
             return self.kept[match[1]]
 
         return _KEPT.sub(value, said)
 
     def pairs(self, table: Sequence[Sequence[str]]) -> dict[str, str]:
         """A table's names and values, with kept values filled in."""
-        assert all(len(row) == 2 for row in table), "the table has to have two columns: a name and a value"
+        expect(all(len(row) == 2 for row in table), "the table has to have two columns: a name and a value")
         return {name: self.filled(value) for name, value in table}
+
+
+def expect(holds: object, otherwise: str) -> None:
+    """Go on only if something holds; in a step, ``otherwise`` is all that is shown.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    if not holds:
+        raise AssertionError(otherwise)
 
 
 def expect_rows(
@@ -101,9 +111,11 @@ def expect_rows(
 def _count_rows(connection: psycopg.Connection[Any], table: str, values: Mapping[str, str]) -> int:
     from psycopg import sql
 
-    conditions = [sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(column)) for column in values]
+    conditions: list[sql.Composable] = [
+        sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(column)) for column in values
+    ]
     query = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
-        sql.Identifier(*table.split(".")), sql.SQL(" AND ").join(conditions or [sql.SQL("true")])
+        sql.Identifier(*table.split(".")), sql.SQL(" AND ").join([sql.SQL("true"), *conditions])
     )
     # Sent without a type, text is read by PostgreSQL as the column's.
     parameters = [None if value == NO_VALUE else value for value in values.values()]
@@ -120,7 +132,7 @@ def content(answer: httpx.Response) -> object:
         return answer.text
 
 
-def text(value: object) -> str:
+def _text(value: object) -> str:
     """A value of an answer as a step would write it."""
     if value is None:
         return NO_VALUE

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pytest_bdd import given, parsers, step, then
 
-from .rehearsal import NO_VALUE, Rehearsal, content, expect_rows, shown
+from .rehearsal import NO_VALUE, Rehearsal, content, expect, expect_rows, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import httpx
     import psycopg
@@ -33,6 +33,17 @@ _ROWS = r'(?P<count>\d+|no) rows? in "(?P<table>[^"]+)"'
 def erp_rehearsal() -> Rehearsal:
     """A scenario's memory: the ERP's last answer, and values that a step kept."""
     return Rehearsal()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_bdd_step_error(
+    request: pytest.FixtureRequest, feature: Any, step: Any, step_func: Callable[..., object], exception: Exception
+) -> None:
+    """Show what went wrong in one of these steps as the step and the reason, without this module's code."""
+    if step_func.__module__ == __name__ and not request.config.getoption("fulltrace"):
+        kind = "" if isinstance(exception, AssertionError) else f"{type(exception).__name__}: "
+        place = f"{feature.rel_filename}:{step.line_number}"
+        pytest.fail(f"{step.keyword} {step.name}\n{kind}{exception}\n{place}", pytrace=False)
 
 
 @given("the sandbox is as prod was")
@@ -66,7 +77,7 @@ def call_with_json(erp_api: httpx.Client, erp_rehearsal: Rehearsal, method: str,
 @then(parsers.parse("the answer is {status:d}"))
 def answer_has_status(erp_rehearsal: Rehearsal, status: int) -> None:
     """The HTTP status that the last call was answered with."""
-    assert erp_rehearsal.answer.status_code == status, f"not {status}: {shown(erp_rehearsal.answer)}"
+    expect(erp_rehearsal.answer.status_code == status, shown(erp_rehearsal.answer))
 
 
 @step(parsers.parse('the answer is an id, kept as "{name}"'))
@@ -74,7 +85,7 @@ def keep_id(erp_rehearsal: Rehearsal, name: str) -> None:
     """The answer is a new record's id; later steps name it ``{name}``."""
     answer = erp_rehearsal.answer
     said = str(content(answer)) if answer.is_success else ""
-    assert said.isdecimal(), f"no id: {shown(answer)}"
+    expect(said.isdecimal(), f"that is no id: {shown(answer)}")
     erp_rehearsal.kept[name] = said
 
 
@@ -87,20 +98,20 @@ def keep_value(erp_rehearsal: Rehearsal, path: str, name: str) -> None:
 @then(parsers.re(r'the answer\'s "(?P<path>[^"]+)" is "(?P<value>.*)"'))
 def answer_is(erp_rehearsal: Rehearsal, path: str, value: str) -> None:
     """One of the answer's values; the path leads into it, such as ``lines.0.desc``."""
-    erp_rehearsal.expect({path: erp_rehearsal.filled(value)})
+    erp_rehearsal.expect_values({path: erp_rehearsal.filled(value)})
 
 
 @then(parsers.re(r'the answer\'s "(?P<path>[^"]+)" contains "(?P<part>.*)"'))
 def answer_has_part(erp_rehearsal: Rehearsal, path: str, part: str) -> None:
     """What one of the answer's values has in it, such as the reason in an error's message."""
     found, wanted = erp_rehearsal.at(path), erp_rehearsal.filled(part)
-    assert wanted in found, f"{path} is {found!r}, without {wanted!r}; {shown(erp_rehearsal.answer)}"
+    expect(wanted in found, f"{path} is {found!r}\n{shown(erp_rehearsal.answer)}")
 
 
 @then("the answer contains:")
 def answer_contains(erp_rehearsal: Rehearsal, datatable: Table) -> None:
     """Several of the answer's values, each row of the table a path and a value."""
-    erp_rehearsal.expect(erp_rehearsal.pairs(datatable))
+    erp_rehearsal.expect_values(erp_rehearsal.pairs(datatable))
 
 
 @then(parsers.re(f"the sandbox has {_ROWS}"))
@@ -123,7 +134,8 @@ def prod_has_rows_where(
 ) -> None:
     """The same of prod, read in a read-only session, which shows that it is as it was."""
     prod = erp_sandbox_settings.prod.database()
-    assert prod is not None, "prod cannot be asked: the settings have no prod.dsn"
+    if prod is None:
+        raise AssertionError("prod cannot be asked: the settings have no prod.dsn")
     with prod.connect() as connection:
         expect_rows(connection, "prod", count, table, erp_rehearsal.pairs(datatable))
 
@@ -146,10 +158,10 @@ def invariant_holds(erp_sandbox_preflight: Report, invariant: str, side: str) ->
     of_side = [found for found in erp_sandbox_preflight.findings if (found.subject == "prod") == (side == "prod")]
     asked = [found for found in of_side if found.invariant == invariant]
     known = ", ".join(dict.fromkeys(found.invariant for found in of_side))
-    assert asked, f"no invariant of {side} is called {invariant!r}; there are: {known}"
+    expect(asked, f"no invariant has that name; there are: {known}")
     _expect_ok(asked)
 
 
 def _expect_ok(findings: Iterable[Finding]) -> None:
     wrong = [str(finding) for finding in findings if finding.status != "ok"]
-    assert not wrong, "\n".join(wrong)
+    expect(not wrong, "\n".join(wrong))
