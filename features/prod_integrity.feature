@@ -17,14 +17,14 @@ Feature: Prod's integrity
     Then the invariant "<invariant>" holds for every sandbox
 
     Examples:
-      | invariant                                      |
-      | is neither prod nor another sandbox            |
-      | is adopted, or empty                           |
-      | login is a member of the role                  |
+      | invariant                                         |
+      | is neither prod nor another sandbox               |
+      | is adopted, or empty                              |
+      | login is a member of the role                     |
       | role and login have no administrator's attributes |
-      | role and login reach no dangerous role         |
-      | role owns this database and no other           |
-      | prod is out of reach                           |
+      | role and login reach no dangerous role            |
+      | role owns this database and no other              |
+      | prod is out of reach                              |
 
   Scenario: What the agent changes, prod keeps
     When the agent calls PUT "thirdparties/2" with:

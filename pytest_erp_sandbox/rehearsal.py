@@ -100,12 +100,11 @@ def expect_rows(
     found = _count_rows(connection, table, values)
     if found == wanted:
         return
-    alone = {
-        f"where {name} is {value!r}": _count_rows(connection, table, {name: value}) for name, value in values.items()
-    }
-    counts = {"in all": _count_rows(connection, table, {}), **alone}
-    said = ", ".join(f"{number} {which}" for which, number in counts.items())
-    raise AssertionError(f"{place} has {found} such rows in {table}, not {wanted}; it has {said}")
+    each = [
+        f"{_count_rows(connection, table, {name: value})} where {name} is {value!r}" for name, value in values.items()
+    ]
+    in_all = f"{_count_rows(connection, table, {})} in all"
+    raise AssertionError(f"{place} has {found}, not {wanted}; rows in {table}: {', '.join([in_all, *each])}")
 
 
 def _count_rows(connection: psycopg.Connection[Any], table: str, values: Mapping[str, str]) -> int:

@@ -43,7 +43,7 @@ def pytest_bdd_step_error(
     if step_func.__module__ == __name__ and not request.config.getoption("fulltrace"):
         kind = "" if isinstance(exception, AssertionError) else f"{type(exception).__name__}: "
         place = f"{feature.rel_filename}:{step.line_number}"
-        pytest.fail(f"{step.keyword} {step.name}\n{kind}{exception}\n{place}", pytrace=False)
+        raise pytest.fail.Exception(f"{step.keyword} {step.name}\n{kind}{exception}\n{place}", pytrace=False) from None
 
 
 @given("the sandbox is as prod was")

@@ -233,5 +233,5 @@ class Run:
             assert self.outcomes == outcomes, self.text
         for part in parts:
             assert part in self.text, f"{part!r} is not in:\n{self.text}"
-        assert not re.search(r"Traceback|INTERNALERROR|^E  |\.py:\d+: \w*Error", self.text, re.M), self.text
+        assert not re.search(r"Traceback|INTERNALERROR|^E {3,7}\S|\.py:\d+: \w*Error", self.text, re.M), self.text
         return self

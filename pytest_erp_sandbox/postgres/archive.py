@@ -80,6 +80,11 @@ def read_archive(path: Path, toolsets: Iterable[Toolset]) -> Archive:
             f"{path} is not a dump that PostgreSQL {newest.major}'s pg_restore can read: {said}", hint=hint
         )
     listing = done.stdout.decode(errors="surrogateescape")
+    if re.search(r"^;\s+Format: TAR", listing, re.MULTILINE):
+        raise PostgresError(
+            f"{path} is a dump in tar format, which several connections cannot restore",
+            hint="A dump in pg_dump's custom (-Fc) or directory (-Fd) format is needed.",
+        )
     return Archive(
         path,
         list(_entries(listing)),

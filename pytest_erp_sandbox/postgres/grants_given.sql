@@ -6,7 +6,7 @@ SELECT
         ELSE format(
             'GRANT %%s ON %%s %%s TO %%s%%s',
             (
-                SELECT string_agg(privilege || coalesce(format(' (%%I)', part), ''), ', ')
+                SELECT string_agg(privilege || coalesce(' (' || quote_ident(part) || ')', ''), ', ')
                 FROM unnest(string_to_array(privileges, ', ')) AS privilege
                 WHERE privilege ~ '^[A-Z ]+$'
             ),

@@ -26,6 +26,10 @@ Command = Sequence[str | Path]
 LineWatcher = Callable[[str], None]
 """Is called with each line that a program says on stderr (``--verbose`` makes it say what it is doing)."""
 
+_CONTINUATION = re.compile(
+    r"DETAIL|HINT|CONTEXT|QUERY|STATEMENT|Command was|LINE \d+|COPY |SQL (statement|function) |PL/pgSQL function |\s"
+)
+
 _KEPT_LINES = 40
 _LONGEST_LINE = 10_000
 """Bytes of a line that are read at once: a program that never ends its line fills no memory."""
@@ -219,8 +223,7 @@ class _Listener(threading.Thread):
 
 def _continues(line: str) -> bool:
     """Whether the line belongs to the error before it (``DETAIL:``, ``HINT:``, the statement)."""
-    begins = r"DETAIL|HINT|CONTEXT|LINE \d+|Command was|STATEMENT|COPY |SQL (statement|function) |PL/pgSQL function |\s"
-    return re.match(begins, line) is not None
+    return re.match(_CONTINUATION, line) is not None
 
 
 def _without_rows(line: str) -> str:

@@ -33,7 +33,9 @@ def end_idle_sessions(connection: SandboxConnection) -> list[str]:
     """
     rows = connection.execute(
         "SELECT pid, usename, application_name, usename = session_user AND state = 'idle' FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend' AND usename IS NOT NULL"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename IS NOT NULL"
+        # Of another login's session, the kind is hidden.
+        " AND coalesce(backend_type, 'client backend') = 'client backend'"
         " AND application_name <> %s AND NOT starts_with(application_name, %s) ORDER BY pid",
         [APPLICATION_NAME, f"{APPLICATION_NAME} "],
     ).fetchall()
