@@ -66,7 +66,7 @@ def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progres
         raise GoldenError(
             f"{cache.path} has golden dumps of several prods, and which one to take is not said:\n"
             + "\n".join(f"  {name}" for name in sorted(names)),
-            hint="Set prod.dsn or prod.dump to one of them, which is not read then, or `erp-sandbox forget` the others.",
+            hint="Set prod.dsn or prod.dump to one of them (it is not read), or `erp-sandbox forget` the others.",
         )
     golden = cache.newest(lambda manifest: manifest.source.name in names, progress.say)
     if golden is None:

@@ -17,7 +17,7 @@ from .postgres.adoption import adopt, read_mark, require_mark, write_mark
 from .postgres.archive import Archive, read_archive
 from .postgres.clients import Toolset, choose_clients, installed_toolsets
 from .postgres.connection import SandboxConnection, as_owner
-from .postgres.extensions import create_extensions
+from .postgres.extensions import create_extensions, present_extensions
 from .postgres.grants import give_grants
 from .postgres.inventory import object_counts, owns_anything
 from .postgres.lease import Lease
@@ -107,10 +107,12 @@ class Sandbox:
         lease, place = self.lease, self._place
         programs = self.programs_for(archive)
         self._adopt_if_empty()
+        # The wipe takes those that the role made, whoever needs them.
+        wanted = {*extensions, *present_extensions(lease.connection)}
         with self._progress.step(f"wiping {self.name}"):
             wipe(lease, lock_timeout=place.lock_timeout)
         with as_owner(lease.connection, place.role):
-            create_extensions(lease.connection, extensions)
+            create_extensions(lease.connection, wanted)
         with self._progress.step(f"restoring {self.name}", total=len(archive.entries)) as on_progress:
             left_out = [*place.leave_out, *leave_out]
             restore(lease, archive, programs, jobs=self._settings.jobs, leave_out=left_out, on_progress=on_progress)

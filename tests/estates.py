@@ -111,8 +111,10 @@ class BuiltEstate:
             ).fetchone()
             mark = row[0] if row else None
             connection.execute(sql.SQL("COMMENT ON DATABASE {} IS NULL").format(name))
-            yield
-            connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(mark)))
+            try:
+                yield
+            finally:
+                connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(mark)))
 
     def admin(self, number: int) -> SecretStr:
         """The DSN of a superuser in a sandbox."""

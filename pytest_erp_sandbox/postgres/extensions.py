@@ -10,7 +10,14 @@ from psycopg import sql
 from ._sql import query
 from .connection import ProdConnection, SandboxConnection
 
-__all__ = ["Extension", "create_extensions", "extensions_of_prod", "trusted_extensions", "uncreatable_extensions"]
+__all__ = [
+    "Extension",
+    "create_extensions",
+    "extensions_of_prod",
+    "present_extensions",
+    "trusted_extensions",
+    "uncreatable_extensions",
+]
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ def uncreatable_extensions(connection: SandboxConnection, wanted: Iterable[Exten
     places: dict[str, str] = {
         **dict.fromkeys(trusted_extensions(connection), "public"),
         **_fixed_schemas(connection),
-        **_present(connection),
+        **present_extensions(connection),
     }
     return [
         extension.name
@@ -56,14 +63,14 @@ def uncreatable_extensions(connection: SandboxConnection, wanted: Iterable[Exten
 
 def create_extensions(connection: SandboxConnection, names: Collection[str]) -> None:
     """Create those that are not there (a wipe takes the ones that the role made); as the owner, in a transaction."""
-    creatable = trusted_extensions(connection).intersection(names) - _present(connection).keys()
+    creatable = trusted_extensions(connection).intersection(names) - present_extensions(connection).keys()
     fixed = _fixed_schemas(connection)
     for name in sorted(creatable):
         place = sql.SQL("") if name in fixed else sql.SQL("SCHEMA public")
         connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {} {} CASCADE").format(sql.Identifier(name), place))
 
 
-def _present(connection: SandboxConnection) -> dict[str, str]:
+def present_extensions(connection: SandboxConnection) -> dict[str, str]:
     """The sandbox's extensions, and their schemas."""
     return dict(connection.execute("SELECT extname, extnamespace::regnamespace::text FROM pg_extension").fetchall())
 

@@ -21,7 +21,7 @@ from pytest_erp_sandbox.postgres.adoption import adopt, read_mark
 from pytest_erp_sandbox.postgres.archive import Archive, read_archive
 from pytest_erp_sandbox.postgres.clients import Toolset, choose_clients, installed_toolsets
 from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
-from pytest_erp_sandbox.postgres.dump import dump_prod
+from pytest_erp_sandbox.postgres.dump import OnProgress, dump_prod
 from pytest_erp_sandbox.postgres.lease import Lease, take_lease
 from pytest_erp_sandbox.postgres.restore import restore
 from pytest_erp_sandbox.postgres.wipe import wipe
@@ -118,20 +118,28 @@ def toolset(major: int) -> Toolset:
     return next(each for each in installed_toolsets() if each.major == major)
 
 
-def dump(prod: Side, folder: Path, programs: Toolset | None = None) -> Archive:
-    """Prod's dump, in a folder of that folder."""
-    tools = (
-        programs or choose_clients(installed_toolsets(), prod=prod.server.version, sandbox=prod.server.version).sandbox
-    )
+def dump(
+    prod: Side,
+    folder: Path,
+    programs: Toolset | None = None,
+    *,
+    jobs: int = 2,
+    lock_wait_timeout: timedelta = PATIENCE,
+    timeout: timedelta = PATIENCE * 3,
+    on_progress: OnProgress = lambda _done, _size: None,
+) -> Archive:
+    """Prod's dump, in a new folder of that folder."""
+    major = prod.server.version
+    tools = programs or choose_clients(installed_toolsets(), prod=major, sandbox=major).sandbox
     to = folder / f"dump-{next(_numbers)}"
     dump_prod(
         prod.prod,
         to,
         tools,
-        jobs=2,
-        lock_wait_timeout=PATIENCE,
-        timeout=PATIENCE * 3,
-        on_progress=lambda _done, _size: None,
+        jobs=jobs,
+        lock_wait_timeout=lock_wait_timeout,
+        timeout=timeout,
+        on_progress=on_progress,
     )
     return read_archive(to, installed_toolsets())
 

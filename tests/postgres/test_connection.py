@@ -64,10 +64,7 @@ def test_a_password_of_any_characters_gets_through(prod: Side) -> None:
 def test_options_in_the_dsn_are_kept_and_ours_win(prod: Side, style: str) -> None:
     options = r"-c work_mem=123kB -c DateStyle=ISO,\ DMY -c default_transaction_read_only=off"
     dsn = prod.dsn.get_secret_value()
-    if style == "uri":
-        dsn = f"{dsn}?options={quote(options)}"
-    else:
-        dsn = make_conninfo(dsn, options=options)
+    dsn = f"{dsn}?options={quote(options)}" if style == "uri" else make_conninfo(dsn, options=options)
     database = ProdDatabase(SecretStr(dsn), "prod.dsn")
 
     assert settings_of(database, "work_mem", "DateStyle", "default_transaction_read_only") == [

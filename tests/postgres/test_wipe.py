@@ -246,6 +246,7 @@ def narrow_server(request: pytest.FixtureRequest, servers: Servers) -> Iterator[
     settings = {**SETTINGS, "max_connections": "20", "max_locks_per_transaction": "64"}
     with Server(folder / "server", servers[request.param].programs, settings=settings) as running:
         yield running
+        running.stop("immediate")
     shutil.rmtree(folder)
 
 
