@@ -117,7 +117,9 @@ def _obstacles(copy: Copy, sandbox: Sandbox, programs: Toolset) -> Iterable[Obst
     yield from copy.left_behind
     yield from obstacles_in_archive(copy.archive, programs, connection, sandbox.lease.database.role)
     for name in uncreatable_extensions(connection, copy.extensions):
-        yield Obstacle(f"extension {name}", "not trusted: only a superuser creates it in the sandbox")
+        yield Obstacle(
+            f"extension {name}", "not trusted, or not where prod has it: a superuser must create it in the sandbox"
+        )
 
 
 def _refuse(obstacles: Sequence[Obstacle]) -> None:

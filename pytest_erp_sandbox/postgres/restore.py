@@ -161,7 +161,7 @@ def _progress(on_progress: OnProgress) -> LineWatcher:
 
     def watch(line: str) -> None:
         nonlocal done
-        if re.search(r": (creating|processing data|executing|launching item) ", line):
+        if re.search(r": (creating|processing data|executing) ", line):
             done += 1
             on_progress(done, 0)
 

@@ -13,13 +13,15 @@ _LARGE = 8 * 1024 * 1024
 
 
 def analyze_large_tables(connection: SandboxConnection, role: str) -> None:
-    """ANALYZE the role's tables of 8 MB and more: restored ones have no statistics. To be called as their owner."""
+    """ANALYZE the role's tables of 8 MB and more: restored ones have no statistics. As their owner, in a transaction."""
     tables = connection.execute(
         "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
         " WHERE relkind IN ('r', 'm') AND relowner = to_regrole(%s) AND pg_relation_size(pg_class.oid) >= %s",
         [quoted_role(role), _LARGE],
     ).fetchall()
     if tables:
+        # A tenth of the usual sample: plans become as good, in a tenth of the time; autovacuum refines it later.
+        connection.execute("SET LOCAL default_statistics_target = 10")
         connection.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(sql.Identifier(*table) for table in tables)))
 
 
