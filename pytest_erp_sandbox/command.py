@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -324,7 +323,7 @@ def _table_of_sandboxes(settings: Settings) -> Table:
         try:
             with database.connect() as connection:
                 mark = read_mark(connection)
-                baseline = "-" if mark is None else mark.baseline or "none: not reset yet, or cut off"
+                baseline = "-" if mark is None else _golden_id(mark.baseline)
                 by = "\n".join(holders(connection)) or "nobody"
                 table.add_row(place.name, str(database), "yes" if mark else "no", baseline, by)
         except ErpSandboxError as error:
@@ -332,17 +331,21 @@ def _table_of_sandboxes(settings: Settings) -> Table:
     return table
 
 
+def _golden_id(baseline: str | None) -> str:
+    """The golden dump that a baseline was restored from, as the other table has it."""
+    return "none: not reset yet, or cut off" if baseline is None else baseline.partition("/")[0]
+
+
 def _table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
     from .progress import human_size
 
-    table = _table("golden dumps", "of", "made (UTC)", "age", "size", "tables")
+    table = _table("golden dumps", "of", "age", "size", "tables")
     for golden in entries:
         manifest = golden.manifest
         age = f"{manifest.age.total_seconds() / 3600:.1f} h"
         table.add_row(
             golden.id,
             f"{manifest.source.name} (PostgreSQL {manifest.source.server_version})",
-            f"{datetime.fromisoformat(manifest.made_at):%Y-%m-%d %H:%M}",
             age,
             human_size(manifest.size),
             str(manifest.counts.get("tables", "?")),

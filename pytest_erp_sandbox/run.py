@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,9 +66,12 @@ def progress(config: pytest.Config) -> Progress:
         return Progress()
     capture = config.pluginmanager.get_plugin("capturemanager")
 
+    def uncaptured() -> AbstractContextManager[None]:
+        return nullcontext() if capture is None else capture.global_and_fixture_disabled()
+
     @contextmanager
     def uncovered() -> Generator[None]:
-        with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+        with uncaptured():
             # Whatever pytest has begun on this line, it begins again afterwards.
             reporter.ensure_newline()
             yield
@@ -77,4 +80,6 @@ def progress(config: pytest.Config) -> Progress:
         with uncovered():
             reporter.write_line(line)
 
-    return Live(uncovered) if is_terminal() else Lines(write)
+    with uncaptured():  # while pytest captures, standard error is a file
+        on_terminal = is_terminal()
+    return Live(uncovered) if on_terminal else Lines(write)

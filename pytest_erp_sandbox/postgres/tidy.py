@@ -13,7 +13,7 @@ _LARGE = 8 * 1024 * 1024
 
 
 def analyze_large_tables(connection: SandboxConnection, role: str) -> None:
-    """ANALYZE the role's tables of 8 MB and more: restored ones have no statistics. As their owner, in a transaction."""
+    """ANALYZE the role's tables of 8 MB and more: restored ones have no statistics. As the owner, in a transaction."""
     tables = connection.execute(
         "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
         " WHERE relkind IN ('r', 'm') AND relowner = to_regrole(%s) AND pg_relation_size(pg_class.oid) >= %s",
