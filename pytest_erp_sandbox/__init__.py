@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .errors import (
     AgentError,
+    ClusterError,
     ErpSandboxError,
     GoldenError,
     LeaseError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentError",
+    "ClusterError",
     "ErpSandboxError",
     "GoldenError",
     "LeaseError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "AgentError",
+    "ClusterError",
     "ErpSandboxError",
     "GoldenError",
     "LeaseError",
@@ -55,3 +56,13 @@ class LeaseError(ErpSandboxError):
 
 class AgentError(ErpSandboxError):
     """The agent's user, rights or key could not be made, or the ERP does not accept them."""
+
+
+class ClusterError(ErpSandboxError):
+    """The Kubernetes cluster, or a program in one of its pods, refused or failed.
+
+    Attributes:
+        status: the HTTP status of the API server's refusal; 0 where it refused nothing.
+    """
+
+    status = 0

@@ -1,0 +1,137 @@
+"""The cluster's API server: by a kubeconfig from outside, by the pod's service account from inside."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client import ApiException
+
+from ..errors import ClusterError
+
+__all__ = ["LABEL", "Cluster", "ask", "await_condition", "connect_cluster"]
+
+LABEL = "app.kubernetes.io/managed-by"
+"""Marks whatever is made here, with the value ``erp-sandbox``: it can be found when its maker was killed."""
+
+_TIMEOUT = (10, 60)
+"""Seconds for connecting and for an answer: no call waits for ever."""
+
+_BEAT = 0.3
+"""Seconds from one look at a pod to the next."""
+
+
+class Cluster:
+    """An API server, and who we are there.
+
+    Args:
+        configuration: of the Kubernetes client.
+        namespace: the one that kubeconfig or service account name; taken where a setting names none.
+    """
+
+    def __init__(self, configuration: client.Configuration, namespace: str) -> None:
+        self.namespace = namespace
+        self._configuration = configuration
+        api = client.ApiClient(configuration)
+        self.core = client.CoreV1Api(api)
+        self.apps = client.AppsV1Api(api)
+        self.authorization = client.AuthorizationV1Api(api)
+
+    def own_client(self) -> client.CoreV1Api:
+        """A client for one stream alone: the library changes a client while it opens a stream with it."""
+        return client.CoreV1Api(client.ApiClient(self._configuration))
+
+    def __str__(self) -> str:
+        return str(self._configuration.host)
+
+
+def connect_cluster(kubeconfig: Path | None = None, context: str | None = None) -> Cluster:
+    """Find the API server as kubectl does: by a kubeconfig if there is one, else as the service account of this pod.
+
+    Args:
+        kubeconfig: a file; else what ``KUBECONFIG`` names, else ``~/.kube/config``.
+        context: one of its contexts; else its current one.
+
+    Raises:
+        ClusterError: there is neither, or it cannot be used.
+    """
+    configuration = client.Configuration()
+    default = Path(config.KUBE_CONFIG_DEFAULT_LOCATION.partition(":")[0]).expanduser()
+    try:
+        if kubeconfig is None and context is None and not default.exists():
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            return Cluster(configuration, _own_namespace())
+        file = None if kubeconfig is None else str(kubeconfig)
+        config.load_kube_config(file, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        contexts, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, OSError, ValueError) as error:
+        raise ClusterError(
+            f"there is no way to a Kubernetes cluster: {error}",
+            hint="From outside, set cluster.kubeconfig or KUBECONFIG; inside, let the pod mount its service account.",
+        ) from None
+    chosen = current if context is None else next(each for each in contexts if each["name"] == context)
+    return Cluster(configuration, chosen["context"].get("namespace", "default"))
+
+
+def _own_namespace() -> str:
+    return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text(encoding="utf-8").strip()
+
+
+def ask(call: Callable[..., Any], *arguments: Any, doing: str, **options: Any) -> Any:
+    """Call the API server, with a limit on the time, and its refusals as our errors.
+
+    Args:
+        call: a method of one of the cluster's clients.
+        arguments: of the call.
+        doing: what is asked for, for the error, such as ``reading Deployment erp/dolibarr``.
+        options: of the call.
+
+    Raises:
+        ClusterError: it cannot be reached, or refuses; ``status`` has the HTTP status.
+    """
+    try:
+        return call(*arguments, _request_timeout=_TIMEOUT, **options)
+    except ApiException as error:
+        raise refusal(error, doing) from None
+    except urllib3.exceptions.HTTPError as error:
+        reason = str(error.__cause__ or error)
+    raise ClusterError(f"{doing}: the API server cannot be reached: {reason}", hint="Try it with kubectl.")
+
+
+def refusal(error: ApiException, doing: str) -> ClusterError:
+    """The API server's refusal, in its own words; never with the request, which may hold a secret."""
+    try:
+        said = json.loads(error.body or "")["message"]
+    except (TypeError, ValueError, KeyError):
+        said = error.reason
+    hints = {
+        401: "Log in again: the cluster does not accept these credentials.",
+        403: "See deploy/ for the Roles; `erp-sandbox preflight` names each missing rule.",
+    }
+    refused = ClusterError(f"{doing}: {said}", hint=hints.get(error.status, ""))
+    refused.status = error.status
+    return refused
+
+
+def await_condition(look: Callable[[], str | None], timeout: float, otherwise: str, hint: str = "") -> None:
+    """Look until there is nothing to wait for any more.
+
+    Args:
+        look: says what is still to be waited for, or None.
+        timeout: seconds.
+        otherwise: the error's beginning; what was waited for follows.
+        hint: the error's hint.
+
+    Raises:
+        ClusterError: it took longer than ``timeout``.
+    """
+    deadline = time.monotonic() + timeout
+    while (waiting_for := look()) is not None:
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{otherwise} within {timeout:.0f} s: {waiting_for}", hint=hint)
+        time.sleep(_BEAT)

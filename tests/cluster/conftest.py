@@ -1,0 +1,16 @@
+"""Fixtures on a real Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .kubernetes import Kubernetes, running_kubernetes
+
+
+@pytest.fixture(scope="session")
+def kubernetes() -> Iterator[Kubernetes]:
+    """A cluster, and two namespaces of this test run's own."""
+    with running_kubernetes() as running:
+        yield running

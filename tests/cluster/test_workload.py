@@ -1,0 +1,168 @@
+"""Exclusive access: scaled to 0, and always back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pytest_erp_sandbox import ClusterError, SettingsError
+from pytest_erp_sandbox.cluster.workload import REPLICAS, Workload, await_ready, ready_pod, recover, scaled_down
+
+from .kubernetes import KUBECONFIG, Kubernetes, until
+
+SOON = timedelta(seconds=60)
+
+
+def state(kubernetes: Kubernetes, workload: Workload) -> tuple[int, str | None]:
+    """How many pods it should have, and what the annotation says."""
+    apps = kubernetes.cluster.apps
+    read: Any = apps.read_namespaced_deployment
+    if workload.kind == "StatefulSet":
+        read = apps.read_namespaced_stateful_set
+    found = read(workload.name, workload.namespace)
+    return found.spec.replicas, (found.metadata.annotations or {}).get(REPLICAS)
+
+
+@pytest.fixture(scope="module")
+def erp(kubernetes: Kubernetes) -> Workload:
+    workload = kubernetes.workload(kubernetes.sandbox, "erp", replicas=2)
+    await_ready(kubernetes.cluster, workload, SOON)
+    return workload
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_its_pods_are_gone_meanwhile_and_ready_again_afterwards(kubernetes: Kubernetes, kind: str) -> None:
+    name = f"gone-{kind.lower()}"
+    workload = kubernetes.workload(kubernetes.sandbox, name, replicas=2, kind=kind)
+    await_ready(kubernetes.cluster, workload, SOON)
+    with scaled_down(kubernetes.cluster, workload, prods=[kubernetes.prod]):
+        assert kubernetes.pods(kubernetes.sandbox, f"app={name}") == []
+        assert state(kubernetes, workload) == (0, "2")
+    assert state(kubernetes, workload) == (2, None)
+    assert len(kubernetes.pods(kubernetes.sandbox, f"app={name}")) == 2
+    assert ready_pod(kubernetes.cluster, workload) in kubernetes.pods(kubernetes.sandbox, f"app={name}")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_error_inside_leaves_it_as_it_was(kubernetes: Kubernetes, erp: Workload, error: type[BaseException]) -> None:
+    with pytest.raises(error), scaled_down(kubernetes.cluster, erp, prods=[kubernetes.prod]):
+        raise error
+    assert state(kubernetes, erp) == (2, None)
+
+
+def test_one_that_was_at_0_stays_there(kubernetes: Kubernetes) -> None:
+    workload = kubernetes.workload(kubernetes.sandbox, "asleep", replicas=0)
+    with scaled_down(kubernetes.cluster, workload, prods=[kubernetes.prod]):
+        assert state(kubernetes, workload) == (0, None)
+    assert state(kubernetes, workload) == (0, None)
+
+
+def killed_inside(workload: Workload) -> None:
+    """A run that is killed with ``kill -9`` while the workload is scaled down."""
+    code = f"""
+from pathlib import Path
+import signal, sys
+from pytest_erp_sandbox.cluster.api import connect_cluster
+from pytest_erp_sandbox.cluster.workload import Workload, scaled_down
+with scaled_down(connect_cluster(Path({KUBECONFIG!r})), {workload!r}, prods=[]):
+    print("inside", flush=True)
+    signal.pause()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"inside\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_recover_puts_back_what_a_killed_run_left(kubernetes: Kubernetes, erp: Workload) -> None:
+    killed_inside(erp)
+    assert state(kubernetes, erp) == (0, "2")
+    assert recover(kubernetes.cluster, erp, prods=[kubernetes.prod]) == 2
+    assert state(kubernetes, erp) == (2, None)
+    assert recover(kubernetes.cluster, erp, prods=[kubernetes.prod]) is None
+
+
+def test_the_next_run_puts_back_what_a_killed_run_left(kubernetes: Kubernetes, erp: Workload) -> None:
+    killed_inside(erp)
+    with scaled_down(kubernetes.cluster, erp, prods=[kubernetes.prod]):
+        pass
+    assert state(kubernetes, erp) == (2, None)
+
+
+def test_prods_namespace_is_refused_before_anything_is_changed(kubernetes: Kubernetes) -> None:
+    prod = kubernetes.workload(kubernetes.prod, "erp")
+    with pytest.raises(ClusterError, match="prod's namespace"):
+        scaled_down(kubernetes.cluster, prod, prods=[kubernetes.prod]).__enter__()
+    with pytest.raises(ClusterError, match="prod's namespace"):
+        recover(kubernetes.cluster, prod, prods=[kubernetes.prod])
+    assert state(kubernetes, prod) == (1, None)
+
+
+def test_pods_that_do_not_end_are_named_and_it_is_scaled_back(kubernetes: Kubernetes) -> None:
+    workload = kubernetes.workload(kubernetes.sandbox, "clinging")
+    await_ready(kubernetes.cluster, workload, SOON)
+    name = ready_pod(kubernetes.cluster, workload)
+    pods = kubernetes.cluster.core
+    pods.patch_namespaced_pod(name, kubernetes.sandbox, {"metadata": {"finalizers": ["test.example/clings"]}})
+    try:
+        with (
+            pytest.raises(ClusterError, match=f"have not ended within 2 s: {name}"),
+            scaled_down(kubernetes.cluster, workload, prods=[], timeout=timedelta(seconds=2)),
+        ):
+            pytest.fail("its pod is still there")
+    finally:
+        pods.patch_namespaced_pod(name, kubernetes.sandbox, {"metadata": {"finalizers": None}})
+    assert state(kubernetes, workload) == (1, None)
+
+
+def test_one_that_does_not_become_ready_says_why(kubernetes: Kubernetes) -> None:
+    workload = kubernetes.workload(kubernetes.sandbox, "broken", replicas=1)
+    image = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "local/missing:1"}]}}}}
+    kubernetes.cluster.apps.patch_namespaced_deployment("broken", kubernetes.sandbox, image)
+    until(lambda: len(kubernetes.pods(kubernetes.sandbox, "app=broken")) > 0, "it has pods")
+    with (
+        pytest.raises(ClusterError, match=r"not ready within 8 s: 0 of 1 pods are ready \(.*(ImagePull|ErrImage)"),
+        scaled_down(kubernetes.cluster, workload, prods=[], timeout=timedelta(seconds=8)),
+    ):
+        pass
+    assert state(kubernetes, workload) == (1, None)
+
+
+def test_a_write_by_somebody_else_in_between_is_not_lost(kubernetes: Kubernetes, erp: Workload) -> None:
+    with scaled_down(kubernetes.cluster, erp, prods=[]):
+        kubernetes.cluster.apps.patch_namespaced_deployment(
+            "erp", kubernetes.sandbox, {"metadata": {"labels": {"touched": "yes"}}}
+        )
+    found: Any = kubernetes.cluster.apps.read_namespaced_deployment("erp", kubernetes.sandbox)
+    assert found.metadata.labels["touched"] == "yes"
+    assert state(kubernetes, erp) == (2, None)
+
+
+def test_a_workload_that_is_not_there_is_named(kubernetes: Kubernetes) -> None:
+    missing = Workload("Deployment", kubernetes.sandbox, "missing")
+    with (
+        pytest.raises(ClusterError, match=rf'Deployment {kubernetes.sandbox}/missing .*"missing" not found'),
+        scaled_down(kubernetes.cluster, missing, prods=[]),
+    ):
+        pytest.fail("there is nothing to scale")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("erp", "Deployment"), ("deployment/erp", "Deployment"), ("StatefulSet/erp", "StatefulSet")],
+)
+def test_a_workload_is_written_as_kubectl_has_it(text: str, kind: str) -> None:
+    assert Workload.parse(text, "ns", "sandbox.erp.workload") == Workload(kind, "ns", "erp")
+
+
+@pytest.mark.parametrize("text", ["", "pod/erp", "deployment/", "a/b/c"])
+def test_what_is_no_workload_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="neither a Deployment nor a StatefulSet"):
+        Workload.parse(text, "ns", "sandbox.erp.workload")
