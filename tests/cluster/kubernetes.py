@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +34,12 @@ class Kubernetes:
     prod: str
     sandbox: str
 
-    def pod(self, namespace: str, name: str, image: str = IMAGE, **spec: Any) -> str:
+    def pod(self, namespace: str, name: str, image: str = IMAGE, volumes: Sequence[Any] = (), **spec: Any) -> str:
         """Start a pod that sleeps, and await it; ``spec`` is added to its only container's."""
         container = {"name": "main", "image": image, "command": ["sleep", "infinity"], **spec}
         body: Any = {
             "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+            "spec": {"containers": [container], "volumes": list(volumes), "terminationGracePeriodSeconds": 0},
         }
         self.cluster.core.create_namespaced_pod(namespace, body)
         self.await_pod(namespace, name)

@@ -1,0 +1,259 @@
+"""Documents: folders of prod's pod, streamed into the sandbox's pod, tar to tar, and swapped in when whole."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from ..errors import ClusterError, NotASandboxError, SettingsError
+from .ahead import read_ahead
+from .api import Cluster
+from .exec import Exec, PodReference, run_in_pod
+from .tarstream import CheckedTar
+
+__all__ = ["MARKER", "ProdDocuments", "SandboxDocuments", "adopt_documents", "sync_documents"]
+
+MARKER = ".erp-sandbox"
+"""In a sandbox's documents folder: says whose it is. Without it nothing there is ever replaced or removed."""
+
+OnProgress = Callable[[int, int], None]
+
+_UNIT = 1 << 16
+_UNITS = 32
+"""What is announced to the receiving end at once: 2 MiB, the last filled up with zeros, as tar archives may be."""
+
+_ATTEMPTS = 3
+_CHANGED = re.compile(r"changed as we read it|removed before we read it|File shrank|short read")
+"""What GNU tar and busybox tar say when prod's ERP wrote meanwhile."""
+
+
+@dataclass(frozen=True)
+class _Documents:
+    pod: PodReference
+    path: str
+    folders: tuple[str, ...] = ("mycompany",)
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or self.path.strip("/") == "" or ".." in self.path.split("/"):
+            raise SettingsError(f"a documents folder is an absolute path, and not / itself: {self.path}")
+        for folder in self.folders:
+            if not folder or "/" in folder or folder.startswith((".", "-")):
+                raise SettingsError(f"not the name of a folder of documents: {folder!r}")
+
+    def __str__(self) -> str:
+        return f"{self.path} of {self.pod}"
+
+
+@dataclass(frozen=True)
+class ProdDocuments(_Documents):
+    """Prod's documents; only ever read.
+
+    Attributes:
+        pod: one of prod's ERP.
+        path: the ERP's data root there, such as ``/var/www/documents``.
+        folders: what is copied of it.
+    """
+
+
+@dataclass(frozen=True)
+class SandboxDocuments(_Documents):
+    """A sandbox's documents.
+
+    Attributes:
+        pod: one of the sandbox's ERP.
+        path: the ERP's data root there.
+        folders: what is replaced in it.
+        owner: what the marker says: whose documents they are, such as ``Deployment erp-sandbox/dolibarr``.
+    """
+
+    owner: str = ""
+
+
+def adopt_documents(cluster: Cluster, sandbox: SandboxDocuments, prods: Collection[str]) -> None:
+    """Mark a folder as the documents of ``sandbox.owner``.
+
+    Args:
+        cluster: where it is.
+        sandbox: the documents.
+        prods: prod's namespaces, in which nothing is ever marked.
+
+    Raises:
+        NotASandboxError: it is in prod's namespace, or marked as somebody else's.
+        ClusterError: the folder is not there, or cannot be written.
+    """
+    _refuse_prod(sandbox, prods)
+    marked = _marker(cluster, sandbox)
+    if marked not in ("", sandbox.owner):
+        raise NotASandboxError(f"{sandbox} is marked as {marked}'s, not {sandbox.owner}'s; it was left so")
+    script = 'cd -- "$1" && printf "%s\\n" "$2" >"$3"'
+    _sh(cluster, sandbox, script, sandbox.path, sandbox.owner, MARKER, doing="marking the documents")
+
+
+def sync_documents(
+    cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments, prods: Collection[str], on_progress: OnProgress
+) -> int:
+    """Copy prod's documents into the sandbox: beside what is there, checked, and swapped in as a whole.
+
+    Until the swap, whatever happens, the sandbox has its old documents. Nobody else may sync the same sandbox
+    meanwhile: hold its lease.
+
+    Args:
+        cluster: where both are.
+        prod: where from; the same folders are replaced in the sandbox.
+        sandbox: where to.
+        prods: prod's namespaces, in which nothing is ever written.
+        on_progress: is told how many files, folders and links, and how many bytes have passed.
+
+    Returns:
+        How many files, folders and links there are.
+
+    Raises:
+        NotASandboxError: the sandbox's folder is not marked as its own, or is prod's.
+        ClusterError: either end failed, what arrived is not what was sent, or an entry would lead out of its folder.
+    """
+    _refuse_prod(sandbox, prods)
+    _refuse_same(cluster, prod, sandbox)
+    _require_marker(cluster, sandbox)
+    for attempt in range(1, _ATTEMPTS + 1):
+        _sh(cluster, sandbox, _script("tidy"), sandbox.path, doing="tidying up the documents")
+        try:
+            return _sync(cluster, prod, sandbox, on_progress)
+        except _ChangedMeanwhileError:
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+class _ChangedMeanwhileError(ClusterError):
+    """Prod's ERP wrote into what was being read."""
+
+
+def _sync(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments, on_progress: OnProgress) -> int:
+    run = secrets.token_hex(4)
+    incoming, old = f".erp-sandbox-incoming-{run}", f".erp-sandbox-old-{run}"
+    receive = _command(_script("receive"), f"{sandbox.path}/{incoming}")
+    with (
+        Exec(cluster, prod.pod, _command(_script("send"), prod.path, *prod.folders)) as source,
+        Exec(cluster, sandbox.pod, receive, stdin=True) as target,
+    ):
+        archive = CheckedTar(source.output(), prod.folders)
+        sent = hashlib.sha256()
+        done = 0
+        for unit in read_ahead(_in_units(archive, sent.update), _UNITS):
+            target.write(unit)
+            if said := target.said_so_far:
+                raise _not_unpacked(sandbox, said)
+            done += len(unit)
+            on_progress(archive.entries, done)
+        _require_success(source, prod)
+        if not archive.is_complete:
+            raise ClusterError(f"what {prod.pod} sent has no end; the sandbox's documents are as they were")
+        answer = b"".join(bytes(piece) for piece in target.output()).decode(errors="replace")
+        if target.wait() != 0:
+            raise _not_unpacked(sandbox, answer or target.reason)
+    if answer.split()[:1] != [sent.hexdigest()]:
+        raise ClusterError(
+            f"what arrived in {sandbox.pod} is not what was sent; the sandbox's documents are as they were",
+            hint="Run again.",
+        )
+    _sh(cluster, sandbox, _script("swap"), sandbox.path, incoming, old, *prod.folders, doing="swapping documents in")
+    return archive.entries
+
+
+def _not_unpacked(sandbox: SandboxDocuments, said: str) -> ClusterError:
+    reason = said.removeprefix("failed: ").strip()
+    return ClusterError(
+        f"documents cannot be unpacked in {sandbox}, which has its old ones still: {reason}",
+        hint="Is there room for two copies, and may the pod's user write there?",
+    )
+
+
+def _require_success(source: Exec, prod: ProdDocuments) -> None:
+    code = source.wait()
+    if code == 0:
+        return
+    failed = f"tar in {prod.pod} failed (exit code {code}): {source.reason}"
+    if code == 1 and _CHANGED.search(source.said):
+        raise _ChangedMeanwhileError(failed, hint="Prod's ERP wrote meanwhile, each time: run again at a quieter hour.")
+    raise ClusterError(failed, hint="See documents.path and documents.folders; tar must be in prod's image.")
+
+
+def _in_units(pieces: Iterable[memoryview], note: Callable[[bytes], None]) -> Iterator[bytes]:
+    """The bytes of ``pieces`` in units, each few of them announced by their number on a line; at the end, 0.
+
+    Units, but not their announcements, are noted with ``note``.
+    """
+    rest = bytearray()
+    units = 0
+
+    def announced(unit: bytes) -> Iterator[bytes]:
+        nonlocal units
+        if units % _UNITS == 0:
+            yield f"{_UNITS}\n".encode()
+        units += 1
+        note(unit)
+        yield unit
+
+    for piece in pieces:
+        rest += piece
+        while len(rest) >= _UNIT:
+            yield from announced(bytes(rest[:_UNIT]))
+            del rest[:_UNIT]
+    if rest:
+        yield from announced(bytes(rest).ljust(_UNIT, b"\0"))
+    while units % _UNITS:
+        yield from announced(bytes(_UNIT))
+    yield b"0\n"
+
+
+def _refuse_prod(sandbox: SandboxDocuments, prods: Collection[str]) -> None:
+    if sandbox.pod.namespace in prods:
+        raise NotASandboxError(f"{sandbox} is in prod's namespace, where nothing is ever written; nothing was changed")
+
+
+def _refuse_same(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments) -> None:
+    """One volume can be mounted in two places: the folder itself says which it is."""
+    if _identity(cluster, prod) == _identity(cluster, sandbox):
+        raise NotASandboxError(
+            f"{sandbox} is the very folder of prod's documents, {prod}; nothing was changed",
+            hint="Let the sandbox's ERP have a volume of its own.",
+        )
+    if marked := _marker(cluster, prod):
+        raise NotASandboxError(f"{prod}, which should be prod's, is marked as the documents of {marked}")
+
+
+def _identity(cluster: Cluster, place: _Documents) -> str:
+    # The file system's own name, which each mount of it has, and the folder's number in it.
+    script = 'cd -- "$1" && stat -f -c %i . && stat -c %i .'
+    return _sh(cluster, place, script, place.path, doing="looking for documents")
+
+
+def _require_marker(cluster: Cluster, sandbox: SandboxDocuments) -> None:
+    marked = _marker(cluster, sandbox)
+    if marked != sandbox.owner:
+        found = f"is marked as {marked}'s" if marked else f"has no marker ({MARKER})"
+        raise NotASandboxError(
+            f"{sandbox} {found}, so it is not known to be {sandbox.owner}'s; nothing was changed",
+            hint="If it is, mark it: `erp-sandbox adopt`.",
+        )
+
+
+def _marker(cluster: Cluster, place: _Documents) -> str:
+    script = 'cd -- "$1" && if [ -f "$2" ]; then cat -- "$2"; fi'
+    return _sh(cluster, place, script, place.path, MARKER, doing="looking for the documents' marker").strip()
+
+
+def _sh(cluster: Cluster, place: _Documents, script: str, *arguments: str, doing: str) -> str:
+    return run_in_pod(cluster, place.pod, _command(script, *arguments), doing=doing)
+
+
+def _command(script: str, *arguments: str) -> Sequence[str]:
+    return ["sh", "-c", script, "sh", *arguments]
+
+
+def _script(name: str) -> str:
+    return (files(__package__) / f"{name}.sh").read_text(encoding="utf-8")

@@ -1,0 +1,340 @@
+"""Documents, streamed from pod to pod."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from pytest_erp_sandbox import ClusterError, NotASandboxError, SettingsError
+from pytest_erp_sandbox.cluster.documents import (
+    MARKER,
+    ProdDocuments,
+    SandboxDocuments,
+    adopt_documents,
+    sync_documents,
+)
+from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
+
+from .kubernetes import BUSYBOX, IMAGE, Kubernetes
+
+TREE = """
+set -e
+mkdir -p mycompany/logos/thumbs mycompany/empty "mycompany/with space" mycompany/closed
+printf 'x' >mycompany/one; : >mycompany/none
+head -c 3000001 /dev/urandom >mycompany/logos/logo.png
+printf 'a\\0b\\377\\n' >"mycompany/with space/na\\303\\257ve
+second line"
+long=$(printf 'long%.0s' $(seq 60)); printf long >"mycompany/$long"
+ln -s logos/logo.png mycompany/link; ln -s ../one mycompany/logos/up; ln -s nowhere mycompany/dangling
+ln mycompany/one mycompany/hard
+chmod 640 mycompany/one; chmod 755 mycompany/logos; chmod 700 mycompany/closed; chmod 4755 mycompany/none
+for n in $(seq 100); do echo $n >mycompany/logos/thumbs/$n; done
+"""
+
+FINGERPRINT = """
+cd "$1" || exit 1
+find . ! -name .erp-sandbox -exec sh -c 'for f; do
+    # The times of folders and links are nothing that busybox restores.
+    printf "%s %s " "$(stat -c "%A %Y" "$f" | sed "s/^l.*/l/; s/^\\(d[^ ]*\\).*/\\1/")" "$(readlink "$f")"
+    [ -f "$f" ] && [ ! -L "$f" ] && md5sum <"$f"; printf "%s\\n" "$f" | od -An -c | tr -d "\\n"; echo
+done' sh {} + | grep -v '\\.  *\\\\n$' | sort
+"""
+
+_numbers = count()
+
+
+class Ends:
+    """A pod of prod's and one of a sandbox's, with folders of their own for each test."""
+
+    def __init__(self, kubernetes: Kubernetes, images: tuple[str, str]) -> None:
+        self.kubernetes = kubernetes
+        number = next(_numbers)
+        names = [
+            kubernetes.pod(namespace, f"documents-{number}", image)
+            for namespace, image in zip((kubernetes.prod, kubernetes.sandbox), images, strict=True)
+        ]
+        self.prod_pod = PodReference(kubernetes.prod, names[0])
+        self.sandbox_pod = PodReference(kubernetes.sandbox, names[1])
+
+    def fresh(self) -> tuple[ProdDocuments, SandboxDocuments]:
+        path = f"/documents-{next(_numbers)}"
+        for pod in (self.prod_pod, self.sandbox_pod):
+            self.sh(pod, f"mkdir {path}")
+        sandbox = SandboxDocuments(self.sandbox_pod, path, owner="Deployment erp-sandbox/dolibarr")
+        adopt_documents(self.kubernetes.cluster, sandbox, [self.kubernetes.prod])
+        return ProdDocuments(self.prod_pod, path), sandbox
+
+    def sync(self, prod: ProdDocuments, sandbox: SandboxDocuments) -> int:
+        return sync_documents(self.kubernetes.cluster, prod, sandbox, [self.kubernetes.prod], lambda *_: None)
+
+    def sh(self, pod: PodReference, script: str, *arguments: str) -> str:
+        return run_in_pod(self.kubernetes.cluster, pod, ["sh", "-c", script, "sh", *arguments], doing="the test")
+
+    def at(self, place: ProdDocuments | SandboxDocuments, script: str) -> str:
+        return self.sh(place.pod, f"cd {place.path} && {script}")
+
+    def fingerprint(self, place: ProdDocuments | SandboxDocuments) -> str:
+        return self.sh(place.pod, FINGERPRINT, place.path)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(IMAGE, IMAGE), (IMAGE, BUSYBOX), (BUSYBOX, IMAGE), (BUSYBOX, BUSYBOX)],
+    ids=["gnu-gnu", "gnu-busybox", "busybox-gnu", "busybox-busybox"],
+)
+def each_ends(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Ends:
+    return Ends(kubernetes, request.param)
+
+
+@pytest.fixture(scope="module")
+def ends(kubernetes: Kubernetes) -> Ends:
+    return Ends(kubernetes, (IMAGE, BUSYBOX))
+
+
+def test_all_of_it_arrives_as_it_is_and_replaces_what_was_there(each_ends: Ends) -> None:
+    prod, sandbox = each_ends.fresh()
+    each_ends.at(prod, TREE)
+    each_ends.at(sandbox, "mkdir mycompany other && echo old >mycompany/old && echo kept >other/kept")
+    before = each_ends.fingerprint(prod)
+    entries = each_ends.sync(prod, sandbox)
+    assert each_ends.at(sandbox, "ls -A") == f"{MARKER}\nmycompany\nother\n"
+    each_ends.at(sandbox, "rm -r other")
+    assert each_ends.fingerprint(sandbox).splitlines() == before.splitlines()
+    assert each_ends.fingerprint(prod) == before
+    assert entries == int(each_ends.at(prod, "find mycompany -print0 | tr -dc '\\0' | wc -c"))
+
+
+def test_a_folder_that_is_empty_arrives_empty(each_ends: Ends) -> None:
+    prod, sandbox = each_ends.fresh()
+    each_ends.at(prod, "mkdir mycompany")
+    each_ends.at(sandbox, "mkdir mycompany && touch mycompany/old")
+    assert each_ends.sync(prod, sandbox) == 1
+    assert each_ends.at(sandbox, "find mycompany") == "mycompany\n"
+
+
+def test_several_folders_are_replaced_and_no_others(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(prod, "mkdir mycompany facture secret && echo a >mycompany/a && echo b >facture/b && echo c >secret/c")
+    ends.at(sandbox, "mkdir facture secret && echo own >secret/own && echo old >facture/old")
+    ends.sync(replace(prod, folders=("mycompany", "facture")), replace(sandbox, folders=("mycompany", "facture")))
+    assert ends.at(sandbox, "find * -type f | sort").split() == ["facture/b", "mycompany/a", "secret/own"]
+
+
+@pytest.mark.parametrize("size", [65535, 65536, 2 * 1024 * 1024 - 1536, 2 * 1024 * 1024, 5_000_000])
+def test_sizes_around_the_units_of_the_stream(ends: Ends, size: int) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(prod, f"mkdir mycompany && head -c {size} /dev/urandom >mycompany/file")
+    ends.sync(prod, sandbox)
+    assert ends.at(sandbox, "md5sum mycompany/file") == ends.at(prod, "md5sum mycompany/file")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        ("ln -s /etc mycompany/out", "points out of the folder, to '/etc'"),
+        ("ln -s ../secret mycompany/out", "points out of the folder"),
+        ("mkfifo mycompany/pipe", "neither a file, a folder nor a link"),
+    ],
+)
+def test_links_out_and_devices_are_refused_and_the_old_documents_stay(ends: Ends, make: str, why: str) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(prod, f"mkdir mycompany && {make}")
+    ends.at(sandbox, "mkdir mycompany && echo old >mycompany/old")
+    with pytest.raises(ClusterError, match=why):
+        ends.sync(prod, sandbox)
+    assert ends.at(sandbox, "find mycompany | sort").split() == ["mycompany", "mycompany/old"]
+
+
+def test_without_the_marker_nothing_is_touched(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(prod, "mkdir mycompany")
+    ends.at(sandbox, f"rm {MARKER} && mkdir -p mycompany .erp-sandbox-incoming-x && touch mycompany/old")
+    before = ends.fingerprint(sandbox)
+    with pytest.raises(NotASandboxError, match=r"has no marker(.|\n)*erp-sandbox adopt"):
+        ends.sync(prod, sandbox)
+    assert ends.fingerprint(sandbox) == before
+
+
+def test_the_marker_of_another_sandbox_is_not_its_own(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(prod, "mkdir mycompany")
+    other = replace(sandbox, owner="Deployment erp-other/dolibarr")
+    with pytest.raises(NotASandboxError, match="is marked as Deployment erp-sandbox/dolibarr's"):
+        ends.sync(prod, other)
+    with pytest.raises(NotASandboxError, match="it was left so"):
+        adopt_documents(ends.kubernetes.cluster, other, [])
+    assert ends.at(sandbox, f"cat {MARKER}") == f"{sandbox.owner}\n"
+
+
+def test_prods_namespace_is_refused(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    misled = replace(sandbox, pod=prod.pod)
+    for call in (
+        lambda: ends.sync(prod, misled),
+        lambda: adopt_documents(ends.kubernetes.cluster, misled, [ends.kubernetes.prod]),
+    ):
+        with pytest.raises(NotASandboxError, match="in prod's namespace"):
+            call()
+    assert ends.at(prod, "ls -A") == ""
+
+
+def test_a_folder_that_is_marked_as_a_sandboxs_is_no_prod(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(prod, f"mkdir mycompany && echo Deployment a/b >{MARKER}")
+    with pytest.raises(NotASandboxError, match="should be prod's, is marked as the documents of Deployment a/b"):
+        ends.sync(prod, sandbox)
+
+
+def test_prods_own_volume_is_recognised_where_it_is_mounted_as_the_sandboxs(kubernetes: Kubernetes) -> None:
+    folder = f"/var/tmp/{kubernetes.prod}"
+    volume = {"name": "documents", "hostPath": {"path": folder, "type": "DirectoryOrCreate"}}
+    mounts = [{"name": "documents", "mountPath": "/documents"}]
+    for namespace in (kubernetes.prod, kubernetes.sandbox):
+        kubernetes.pod(namespace, "same-volume", volumes=[volume], volumeMounts=mounts)
+    prod = ProdDocuments(PodReference(kubernetes.prod, "same-volume"), "/documents")
+    sandbox = SandboxDocuments(PodReference(kubernetes.sandbox, "same-volume"), "/documents", owner="sandbox")
+    try:
+        with pytest.raises(NotASandboxError, match="the very folder of prod's documents"):
+            sync_documents(kubernetes.cluster, prod, sandbox, [kubernetes.prod], lambda *_: None)
+    finally:
+        run_in_pod(
+            kubernetes.cluster, prod.pod, ["sh", "-c", "rm -rf /documents/* /documents/.[!.]*"], doing="tidying up"
+        )
+
+
+def test_a_source_that_fails_is_said_and_the_old_documents_stay(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(sandbox, "mkdir mycompany && echo old >mycompany/old")
+    with pytest.raises(ClusterError, match=r"tar in pod .* failed \(exit code 2\)(.|\n)*mycompany"):
+        ends.sync(prod, sandbox)  # prod has no such folder
+    assert ends.at(sandbox, "cat mycompany/old") == "old\n"
+
+
+@pytest.fixture
+def small_volume(kubernetes: Kubernetes) -> str:
+    name = f"small-{next(_numbers)}"
+    volume = {"name": "documents", "emptyDir": {"medium": "Memory"}}
+    return kubernetes.pod(
+        kubernetes.sandbox,
+        name,
+        volumes=[volume],
+        volumeMounts=[{"name": "documents", "mountPath": "/documents"}],
+        command=["sh", "-c", "mount -o remount,size=1m /documents; exec sleep infinity"],
+        securityContext={"privileged": True},
+    )
+
+
+def test_a_volume_that_is_full_is_said_and_the_old_documents_stay(ends: Ends, small_volume: str) -> None:
+    prod, _ = ends.fresh()
+    ends.at(prod, "mkdir mycompany && head -c 9000000 /dev/urandom >mycompany/large")
+    sandbox = SandboxDocuments(PodReference(ends.kubernetes.sandbox, small_volume), "/documents", owner="sandbox")
+    adopt_documents(ends.kubernetes.cluster, sandbox, [])
+    ends.at(sandbox, "mkdir mycompany && echo old >mycompany/old")
+    with pytest.raises(ClusterError, match=r"cannot be unpacked .*(Wrote only|No space left)(.|\n)*room"):
+        ends.sync(prod, sandbox)
+    assert ends.at(sandbox, "cat mycompany/old") == "old\n"
+
+
+@pytest.fixture
+def endless(ends: Ends) -> Iterator[tuple[ProdDocuments, SandboxDocuments]]:
+    """Documents whose copying does not end by itself within the test."""
+    prod, sandbox = ends.fresh()
+    ends.at(prod, "mkdir mycompany && truncate -s 1500000000 mycompany/large")
+    ends.at(sandbox, "mkdir mycompany && echo old >mycompany/old")
+    yield prod, sandbox
+    ends.at(prod, "rm mycompany/large")
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_a_program_killed_at_either_end_leaves_the_old_documents(
+    ends: Ends, endless: tuple[ProdDocuments, SandboxDocuments], end: str
+) -> None:
+    prod, sandbox = endless
+    victim = prod if end == "source" else sandbox
+    kill = "for p in /proc/[0-9]*; do read -r n <$p/comm && [ $n = tar ] && kill -9 ${p#/proc/}; done 2>/dev/null; true"
+    killer = threading.Timer(1.5, lambda: ends.at(victim, kill))
+    killer.start()
+    with pytest.raises(ClusterError, match=r"tar.*exit code"):
+        ends.sync(prod, sandbox)
+    killer.join()
+    assert ends.at(sandbox, "cat mycompany/old && ls mycompany") == "old\nold\n"
+
+
+def test_a_connection_cut_in_the_middle_leaves_the_old_documents_and_the_next_sync_tidies_up(
+    ends: Ends, endless: tuple[ProdDocuments, SandboxDocuments]
+) -> None:
+    prod, sandbox = endless
+
+    def interrupt(_entries: int, size: int) -> None:
+        if size > 20_000_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sync_documents(ends.kubernetes.cluster, prod, sandbox, [], interrupt)
+    assert ends.at(sandbox, "cat mycompany/old") == "old\n"
+    assert re.search(r"^\.erp-sandbox-incoming-", ends.at(sandbox, "ls -A"), re.MULTILINE)
+    ends.at(prod, "echo new >mycompany/new && : >mycompany/large")
+    ends.sync(prod, sandbox)
+    assert ends.at(sandbox, "ls -A . mycompany").split() == [
+        ".:", MARKER, "mycompany", "mycompany:", "large", "new",
+    ]  # fmt: skip
+
+
+def test_what_a_run_killed_between_the_two_renames_took_away_is_put_back(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(sandbox, "mkdir -p .erp-sandbox-old-x/mycompany && echo old >.erp-sandbox-old-x/mycompany/old")
+    with pytest.raises(ClusterError):
+        ends.sync(prod, sandbox)  # prod has no such folder
+    assert ends.at(sandbox, "cat mycompany/old; ls -d .erp-sandbox-old-* || true") == "old\n"
+
+
+def test_what_prods_erp_writes_meanwhile_is_copied_in_another_attempt(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    ends.at(prod, "mkdir mycompany && truncate -s 300000000 mycompany/large && echo start >mycompany/log")
+    done = threading.Event()
+
+    def grow() -> None:
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            ends.at(prod, "echo more >>mycompany/large")
+        done.set()
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    ends.sync(prod, sandbox)
+    assert done.wait(30)
+    writer.join()
+    assert ends.at(sandbox, "md5sum mycompany/large") == ends.at(prod, "md5sum mycompany/large")
+
+
+def test_memory_stays_constant(ends: Ends, endless: tuple[ProdDocuments, SandboxDocuments]) -> None:
+    prod, sandbox = endless
+    ends.at(prod, "truncate -s 250000000 mycompany/large")
+    sizes: list[int] = []
+
+    def look(_entries: int, size: int) -> None:
+        if size % (32 << 20) < 65536:
+            with open("/proc/self/statm") as statm:
+                sizes.append(int(statm.read().split()[1]) * 4096)
+
+    sync_documents(ends.kubernetes.cluster, prod, sandbox, [], look)
+    assert len(sizes) > 5
+    assert max(sizes) - sizes[1] < 30_000_000
+
+
+@pytest.mark.parametrize("path", ["documents", "/", "//", "/a/../b", ""])
+def test_a_path_that_is_no_folder_of_its_own_is_refused(path: str) -> None:
+    with pytest.raises(SettingsError, match="documents folder is an absolute path"):
+        ProdDocuments(PodReference("erp", "erp"), path)
+
+
+@pytest.mark.parametrize("folder", ["", "..", ".", "a/b", "-rf", ".erp-sandbox"])
+def test_what_is_no_folders_name_is_refused(folder: str) -> None:
+    with pytest.raises(SettingsError, match="not the name of a folder"):
+        ProdDocuments(PodReference("erp", "erp"), "/documents", (folder,))
