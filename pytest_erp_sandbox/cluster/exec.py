@@ -157,10 +157,20 @@ class Exec:
         Raises:
             ClusterError: the connection was lost before the command's end.
         """
-        while self._code is None:
-            self._receive(_BEAT)
+        while self.listen():
             self._output.clear()
+        assert self._code is not None
         return self._code
+
+    def listen(self) -> bool:
+        """Take in what comes within a second; returns whether the command still runs.
+
+        Raises:
+            ClusterError: the connection was lost before the command's end.
+        """
+        if self._code is None:
+            self._receive(_BEAT)
+        return self._code is None
 
     @property
     def reason(self) -> str:

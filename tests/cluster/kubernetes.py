@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client
+import yaml
+from kubernetes import client, utils
 from kubernetes.client import ApiException
 
 from pytest_erp_sandbox.cluster.api import Cluster, connect_cluster
@@ -22,6 +24,8 @@ KUBECONFIG = os.environ.get("ERP_SANDBOX_TEST_KUBECONFIG", "")
 IMAGE = os.environ.get("ERP_SANDBOX_TEST_IMAGE", "local/debian:1")
 """With GNU tar and PostgreSQL, server and client programs."""
 BUSYBOX = os.environ.get("ERP_SANDBOX_TEST_BUSYBOX", "local/busybox:1")
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "kubernetes"
 
 PATIENCE = 60.0
 
@@ -33,6 +37,7 @@ class Kubernetes:
     cluster: Cluster
     prod: str
     sandbox: str
+    applied: list[Any] = field(default_factory=list)
 
     def pod(self, namespace: str, name: str, image: str = IMAGE, volumes: Sequence[Any] = (), **spec: Any) -> str:
         """Start a pod that sleeps, and await it; ``spec`` is added to its only container's."""
@@ -74,6 +79,26 @@ class Kubernetes:
             body["spec"]["serviceName"] = name
             self.cluster.apps.create_namespaced_stateful_set(namespace, body)
         return Workload(kind, namespace, name)
+
+    def deploy(self, *names: str) -> None:
+        """Apply files of ``deploy/kubernetes``, with the namespaces of this run."""
+        for name in names:
+            text = (DEPLOY / f"{name}.yaml").read_text(encoding="utf-8")
+            for body in yaml.safe_load_all(text):
+                for part in (body["metadata"], *body.get("subjects", ())):
+                    part["namespace"] = {"erp": self.prod, "erp-sandbox": self.sandbox}[part["namespace"]]
+                self.applied.append(body)
+                utils.create_from_dict(self.cluster.core.api_client, body, apply=False)
+
+    def account(self, name: str) -> Cluster:
+        """The cluster, as a service account of the sandbox's namespace."""
+        core: Any = self.cluster.core
+        body = {"spec": {"expirationSeconds": 3600}}
+        token = core.create_namespaced_service_account_token(name, self.sandbox, body).status.token
+        configuration = copy.copy(core.api_client.configuration)
+        configuration.api_key = {"authorization": token}
+        configuration.api_key_prefix = {"authorization": "Bearer"}
+        return Cluster(configuration, self.sandbox)
 
     def secret(self, namespace: str, name: str, values: Mapping[str, str]) -> None:
         body: Any = {"metadata": {"name": name}, "stringData": dict(values)}

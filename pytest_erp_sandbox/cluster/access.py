@@ -1,0 +1,170 @@
+"""What we may do in the cluster: each verb that is used is asked for, and too much power over prod is named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .api import Cluster, ask
+from .credentials import SecretReference
+from .workload import Workload
+
+__all__ = [
+    "Rule",
+    "excess",
+    "exec_rules",
+    "forward_rules",
+    "missing",
+    "ready_pod_rules",
+    "scale_rules",
+    "secret_rules",
+    "toolbox_rules",
+]
+
+_READING = frozenset({"get", "list", "watch"})
+
+_EVERYBODYS = "authorization.k8s.io"
+"""The group of what every account may do: ask what it may do."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that is done in the cluster.
+
+    Attributes:
+        namespace: where.
+        verb: ``get``, ``list``, ``create``, ``patch``, ``delete``.
+        resource: such as ``deployments``, ``pods/exec``.
+        name: of the object; empty where it is any, or not known before.
+        group: the API group; empty for the core one.
+    """
+
+    namespace: str
+    verb: str
+    resource: str
+    name: str = ""
+    group: str = ""
+
+    @property
+    def grant(self) -> str:
+        """What a Role in the namespace must have for it."""
+        names = f' resourceNames: ["{self.name}"],' if self.name else ""
+        return f'{{apiGroups: ["{self.group}"], resources: ["{self.resource}"],{names} verbs: ["{self.verb}"]}}'
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}{f' {self.name}' if self.name else ''} in namespace {self.namespace}"
+
+
+def secret_rules(secret: SecretReference) -> Iterator[Rule]:
+    """What reading credentials takes."""
+    yield Rule(secret.namespace, "get", "secrets", secret.name)
+
+
+def ready_pod_rules(workload: Workload) -> Iterator[Rule]:
+    """What finding a pod of ``workload`` takes."""
+    yield _on(workload, "get")
+    yield Rule(workload.namespace, "list", "pods")
+
+
+def scale_rules(workload: Workload) -> Iterator[Rule]:
+    """What scaling to 0 and back takes."""
+    yield from ready_pod_rules(workload)
+    yield _on(workload, "patch")
+
+
+def exec_rules(namespace: str) -> Iterator[Rule]:
+    """What running a program in a pod takes: the client begins with a GET; servers from 1.35 on ask for both verbs."""
+    yield Rule(namespace, "get", "pods/exec")
+    yield Rule(namespace, "create", "pods/exec")
+
+
+def forward_rules(workload: Workload) -> Iterator[Rule]:
+    """What a port-forward takes."""
+    yield from ready_pod_rules(workload)
+    yield Rule(workload.namespace, "get", "pods/portforward")
+    yield Rule(workload.namespace, "create", "pods/portforward")
+
+
+def toolbox_rules(namespace: str, claim: str) -> Iterator[Rule]:
+    """What a toolbox pod takes."""
+    for verb in ("create", "get", "list", "delete"):
+        yield Rule(namespace, verb, "pods")
+    yield Rule(namespace, "create", "secrets")
+    yield Rule(namespace, "get", "persistentvolumeclaims", claim)
+    yield from exec_rules(namespace)
+
+
+def missing(cluster: Cluster, rules: Iterable[Rule]) -> list[Rule]:
+    """Those of ``rules`` that the API server does not allow us.
+
+    Raises:
+        ClusterError: it cannot be asked.
+    """
+    return [rule for rule in dict.fromkeys(rules) if not _is_allowed(cluster, rule)]
+
+
+def excess(cluster: Cluster, prod: str, needed: Collection[Rule]) -> list[str]:
+    """What we may do in prod's namespace although nothing here needs it: writing, and reading secrets.
+
+    Args:
+        cluster: that is asked.
+        prod: prod's namespace.
+        needed: what is needed there.
+
+    Returns:
+        Verbs and resources, in words; empty where all is well.
+
+    Raises:
+        ClusterError: the API server cannot be asked.
+    """
+    body = {"spec": {"namespace": prod}}
+    review = ask(
+        cluster.authorization.create_self_subject_rules_review, body, doing=f"asking what we may do in namespace {prod}"
+    )
+    found: dict[str, None] = {}
+    for granted in review.status.resource_rules or ():
+        for group in granted.api_groups or ():
+            for resource in granted.resources or ():
+                for verb in granted.verbs:
+                    if group != _EVERYBODYS and _is_harmful(verb, resource):
+                        found.update(dict.fromkeys(_unneeded(granted, group, resource, verb, prod, needed)))
+    if review.status.incomplete:
+        found["perhaps more: the API server does not list all that its authorizers allow"] = None
+    return list(found)
+
+
+def _is_harmful(verb: str, resource: str) -> bool:
+    if verb not in _READING:
+        return True
+    # Reading these runs programs, or shows passwords.
+    return resource in ("secrets", "pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "*")
+
+
+def _unneeded(granted: Any, group: str, resource: str, verb: str, prod: str, needed: Collection[Rule]) -> Iterator[str]:
+    for name in granted.resource_names or ("",):
+        if Rule(prod, verb, resource, name, group) not in needed:
+            shown = f"{verb} {resource}".replace("*", "all")
+            yield f"{shown} {name}".strip()
+
+
+def _is_allowed(cluster: Cluster, rule: Rule) -> bool:
+    resource, _, subresource = rule.resource.partition("/")
+    attributes = {
+        "namespace": rule.namespace,
+        "verb": rule.verb,
+        "group": rule.group,
+        "resource": resource,
+        "subresource": subresource,
+        "name": rule.name,
+    }
+    review = ask(
+        cluster.authorization.create_self_subject_access_review,
+        {"spec": {"resourceAttributes": attributes}},
+        doing=f"asking whether we may {rule}",
+    )
+    return bool(review.status.allowed)
+
+
+def _on(workload: Workload, verb: str) -> Rule:
+    return Rule(workload.namespace, verb, f"{workload.kind.lower()}s", workload.name, "apps")

@@ -1,0 +1,322 @@
+"""The toolbox: a pod beside the golden dumps' volume, in which PostgreSQL's programs run for us."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from ..errors import ClusterError
+from .api import LABEL, Cluster, ask, await_condition
+from .exec import Exec, PodReference, run_in_pod
+from .volume import require_usable
+
+__all__ = ["CACHE", "Toolbox", "ToolboxImage", "remove_orphans", "toolbox"]
+
+CACHE = "/cache"
+"""Where the volume is mounted in the pod."""
+
+_LABELS = {LABEL: "erp-sandbox", "app.kubernetes.io/component": "toolbox"}
+_SELECTOR = ",".join(f"{key}={value}" for key, value in _LABELS.items())
+_SECRETS = "/secrets"
+_SCRATCH = "/tmp"  # noqa: S108 - of the pod's own
+
+_ENDED = ("Succeeded", "Failed")
+_STARTING = timedelta(minutes=15)
+"""A toolbox that has not started for so long is nobody's any more."""
+
+_LEAST_ROOM = 16 << 20
+"""Bytes that must be free, whatever is to be done."""
+
+# Ends when the lifeline's connection does, and with it every program in the pod; or when none came.
+_MAIN = """
+mkfifo $1/alive
+(sleep 120; [ -e $1/begun ] || : >$1/alive) &
+cat $1/alive
+"""
+# Its own stdout stays open: of a command without, containerd (seen with 1.6) closes stdin.
+_LIFELINE = ": >$1/begun; exec 3>&1; cat >$1/alive"
+
+
+@dataclass(frozen=True)
+class ToolboxImage:
+    """What the pod is made of.
+
+    Attributes:
+        image: with pg_dump, pg_restore, psql and tar.
+        pull_policy: of the image.
+        user: the uid and gid that it runs as; the volume is given to that group.
+        cpu: limit.
+        memory: limit.
+    """
+
+    image: str
+    pull_policy: str = "IfNotPresent"
+    user: int = 10001
+    cpu: str = "2"
+    memory: str = "1Gi"
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """A running toolbox; programs get the credentials that it was started with by name."""
+
+    cluster: Cluster
+    pod: PodReference
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        doing: str,
+        credentials: str | None = None,
+        timeout: timedelta | None = None,
+        watch: Callable[[str], None] | None = None,
+    ) -> str:
+        """Run a program to its end, and give back what it wrote to stdout.
+
+        Args:
+            command: the program and its arguments; none of them secret, as the API server may log them.
+            doing: what it does, for the error.
+            credentials: the name of those whose variables (``PGPASSWORD``, …) the program gets.
+            timeout: how long it may take; the pod ends it then.
+            watch: is called with each line of stderr.
+
+        Raises:
+            ClusterError: it failed, with the end of its stderr; or the connection to it was lost.
+        """
+        if timeout is not None:
+            command = ["timeout", str(max(1, int(timeout.total_seconds()))), *command]
+        if credentials is not None:
+            # The values come from files, in the pod: never over the command line.
+            load = f"for each in {_SECRETS}/{shlex.quote(credentials)}.*; do"
+            load += ' export "${each##*.}=$(cat "$each")"; done; exec "$@"'
+            command = ["sh", "-c", load, "sh", *command]
+        return run_in_pod(self.cluster, self.pod, command, doing=doing, watch=watch)
+
+    def fetch(self, path: str) -> Iterator[memoryview]:
+        """The bytes of a file, piece by piece.
+
+        Raises:
+            ClusterError: it cannot be read to its end.
+        """
+        with Exec(self.cluster, self.pod, ["cat", "--", path]) as running:
+            yield from running.output()
+            if running.wait():
+                raise ClusterError(f"{path} cannot be read in {self.pod}: {running.reason}")
+
+    def free(self) -> int:
+        """Bytes that are free on the volume."""
+        answer = self.run(["df", "-P", "-k", CACHE], doing="asking for room on the volume")
+        return int(answer.splitlines()[-1].split()[3]) * 1024
+
+
+@contextmanager
+def toolbox(
+    cluster: Cluster,
+    namespace: str,
+    claim: str,
+    image: ToolboxImage,
+    credentials: Mapping[str, Mapping[str, SecretStr]],
+    *,
+    deadline: timedelta = timedelta(hours=2),
+    timeout: timedelta = timedelta(minutes=5),
+) -> Iterator[Toolbox]:
+    """Start a toolbox with the claim mounted; it ends with this context, and by itself after ``deadline``.
+
+    Those that killed runs have left go first. The credentials are in a Secret that belongs to the pod, and so goes with
+    it, even if this program is killed.
+
+    Args:
+        cluster: where.
+        namespace: the sandbox's.
+        claim: the golden dumps' PVC.
+        image: what the pod is made of.
+        credentials: variables by name, by the name of what they are credentials of (``prod``, ``sandbox``).
+        deadline: after it the cluster ends the pod.
+        timeout: how long its start may take.
+
+    Raises:
+        ClusterError: the claim cannot be used, or the pod does not start; the message says what it waits for.
+    """
+    require_usable(cluster, namespace, claim)
+    remove_orphans(cluster, namespace)
+    name = f"erp-sandbox-toolbox-{secrets.token_hex(4)}"
+    pod = PodReference(namespace, name)
+    try:
+        made = ask(
+            cluster.core.create_namespaced_pod,
+            namespace,
+            _pod(name, claim, image, deadline),
+            doing=f"making {pod} (verb create)",
+        )
+        _make_secret(cluster, made, credentials)
+        await_condition(
+            lambda: _not_running(cluster, pod),
+            timeout.total_seconds(),
+            f"{pod} does not start",
+            hint=f"kubectl describe pod {name} --namespace {namespace}",
+        )
+        with _lifeline(cluster, pod):
+            running = Toolbox(cluster, pod)
+            _require_room(running, claim)
+            yield running
+    finally:
+        with suppress(ClusterError):  # it may not even have been made; and it has its deadline
+            _delete(cluster, namespace, name)
+
+
+@contextmanager
+def _lifeline(cluster: Cluster, pod: PodReference) -> Iterator[None]:
+    """A connection to the pod for as long as this program lives: the pod ends with it."""
+    with Exec(cluster, pod, ["sh", "-c", _LIFELINE, "sh", _SCRATCH], stdin=True) as lifeline:
+
+        def hold() -> None:
+            with suppress(ClusterError):  # whoever uses the pod gets an error of his own
+                while not done.is_set() and lifeline.listen():
+                    pass
+
+        done = threading.Event()
+        holder = threading.Thread(target=hold, daemon=True)
+        holder.start()
+        try:
+            yield
+        finally:
+            done.set()
+            holder.join()
+
+
+def remove_orphans(cluster: Cluster, namespace: str) -> list[str]:
+    """Remove toolboxes, and with each its Secret, that nobody uses any more; returns their names.
+
+    Raises:
+        ClusterError: they cannot be listed or removed.
+    """
+    found = ask(
+        cluster.core.list_namespaced_pod, namespace, label_selector=_SELECTOR, doing="listing toolboxes (verb list)"
+    )
+    removed = []
+    for each in found.items:
+        # One that is running has its maker: it would have ended with it.
+        age = datetime.now(UTC) - each.metadata.creation_timestamp
+        if each.status.phase in _ENDED or (each.status.phase == "Pending" and age > _STARTING):
+            _delete(cluster, namespace, each.metadata.name)
+            removed.append(each.metadata.name)
+    return removed
+
+
+def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dict[str, Any]:
+    """A pod that the ``restricted`` pod security standard admits."""
+    container = {
+        "name": "toolbox",
+        "image": image.image,
+        "imagePullPolicy": image.pull_policy,
+        "command": ["sh", "-c", _MAIN, "sh", _SCRATCH],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "64Mi"},
+            "limits": {"cpu": image.cpu, "memory": image.memory, "ephemeral-storage": "256Mi"},
+        },
+        "volumeMounts": [
+            {"name": "cache", "mountPath": CACHE},
+            {"name": "scratch", "mountPath": _SCRATCH},
+            {"name": "secrets", "mountPath": _SECRETS, "readOnly": True},
+        ],
+    }
+    return {
+        "metadata": {"name": name, "labels": _LABELS},
+        "spec": {
+            "containers": [container],
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": int(deadline.total_seconds()),
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": image.user,
+                "runAsGroup": image.user,
+                "fsGroup": image.user,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumes": [
+                {"name": "cache", "persistentVolumeClaim": {"claimName": claim}},
+                {"name": "scratch", "emptyDir": {}},
+                {"name": "secrets", "secret": {"secretName": name, "defaultMode": 0o440}},
+            ],
+        },
+    }
+
+
+def _make_secret(cluster: Cluster, pod: Any, credentials: Mapping[str, Mapping[str, SecretStr]]) -> None:
+    """The pod waits for its Secret, which can thus be made as one of its own."""
+    name, namespace = pod.metadata.name, pod.metadata.namespace
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod.metadata.uid}
+    ask(
+        cluster.core.create_namespaced_secret,
+        namespace,
+        {
+            "metadata": {"name": name, "labels": _LABELS, "ownerReferences": [owner]},
+            "stringData": {
+                f"{whose}.{variable}": value.get_secret_value()
+                for whose, variables in credentials.items()
+                for variable, value in variables.items()
+            },
+        },
+        doing=f"making Secret {namespace}/{name} (verb create)",
+    )
+
+
+def _not_running(cluster: Cluster, pod: PodReference) -> str | None:
+    status = ask(cluster.core.read_namespaced_pod, pod.name, pod.namespace, doing=f"looking at {pod} (verb get)").status
+    if status.phase == "Running":
+        return None
+    waiting = [each.state.waiting for each in status.container_statuses or () if each.state and each.state.waiting]
+    reasons = [f"{each.reason}: {each.message}" for each in waiting if each.message]
+    reasons += [each.message for each in status.conditions or () if each.status != "True" and each.message]
+    if status.phase in _ENDED:
+        raise ClusterError(f"{pod} has ended at once: {status.message or '; '.join(reasons) or status.phase}")
+    return "; ".join(reasons) or f"it is {status.phase}"
+
+
+def _require_room(running: Toolbox, claim: str) -> None:
+    probe = 'touch "$1/.probe-$2" && rm "$1/.probe-$2"'
+    try:
+        running.run(["sh", "-c", probe, "sh", CACHE, secrets.token_hex(4)], doing="writing on the volume")
+        free = running.free()
+    except ClusterError as error:
+        raise ClusterError(
+            f"PVC {running.pod.namespace}/{claim} cannot be written by the toolbox: {error}",
+            hint="Its files may belong to another user: set toolbox.user to that one.",
+        ) from None
+    if free < _LEAST_ROOM:
+        raise ClusterError(
+            f"PVC {running.pod.namespace}/{claim} is full: {free} bytes are free",
+            hint="Remove golden dumps (`erp-sandbox forget`), or make it larger.",
+        )
+
+
+def _delete(cluster: Cluster, namespace: str, name: str) -> None:
+    try:
+        ask(
+            cluster.core.delete_namespaced_pod,
+            name,
+            namespace,
+            grace_period_seconds=0,
+            doing=f"removing pod {namespace}/{name} (verb delete)",
+        )
+    except ClusterError as error:
+        if error.status != 404:
+            raise

@@ -1,0 +1,161 @@
+"""What we may do: exactly what deploy/ grants, and each rule of it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from kubernetes.client import RbacAuthorizationV1Api
+
+from pytest_erp_sandbox import ClusterError
+from pytest_erp_sandbox.cluster.access import (
+    Rule,
+    excess,
+    exec_rules,
+    missing,
+    ready_pod_rules,
+    scale_rules,
+    secret_rules,
+    toolbox_rules,
+)
+from pytest_erp_sandbox.cluster.credentials import SecretReference, StoredSecret
+from pytest_erp_sandbox.cluster.workload import Workload, await_ready, recover, scaled_down
+
+from .kubernetes import Kubernetes
+from .test_workload import SOON
+
+
+@pytest.fixture(scope="module")
+def deployed(kubernetes: Kubernetes) -> Kubernetes:
+    kubernetes.deploy("accounts", "refresh", "documents", "rehearse", "toolbox")
+    return kubernetes
+
+
+def prod_secret(kubernetes: Kubernetes) -> SecretReference:
+    return SecretReference(kubernetes.prod, "erp-dump")
+
+
+def needed_by_refresh(kubernetes: Kubernetes) -> list[Rule]:
+    """What a refresh with documents does, inside of the cluster."""
+    prod = Workload("Deployment", kubernetes.prod, "dolibarr")
+    sandbox = Workload("Deployment", kubernetes.sandbox, "dolibarr")
+    return [
+        *secret_rules(prod_secret(kubernetes)),
+        *secret_rules(SecretReference(kubernetes.sandbox, "erp-sandbox-db")),
+        *scale_rules(sandbox),
+        *ready_pod_rules(prod),
+        *exec_rules(kubernetes.prod),
+        *ready_pod_rules(sandbox),
+        *exec_rules(kubernetes.sandbox),
+    ]
+
+
+def granted(kubernetes: Kubernetes, *roles: str) -> set[Rule]:
+    """All that the Roles of these names in deploy/ grant."""
+    rules = set()
+    for body in kubernetes.applied:
+        if body["kind"] == "Role" and body["metadata"]["name"] in roles:
+            for rule in body["rules"]:
+                rules |= set(_each(body["metadata"]["namespace"], rule))
+    return rules
+
+
+def _each(namespace: str, rule: dict[str, Any]) -> Iterable[Rule]:
+    for group in rule["apiGroups"]:
+        for resource in rule["resources"]:
+            for verb in rule["verbs"]:
+                for name in rule.get("resourceNames", [""]):
+                    yield Rule(namespace, verb, resource, name, group)
+
+
+def test_the_refresh_may_do_all_that_it_does_and_deploy_grants_nothing_else(deployed: Kubernetes) -> None:
+    needed = needed_by_refresh(deployed)
+    assert missing(deployed.account("erp-sandbox-refresh"), needed) == []
+    assert granted(deployed, "erp-sandbox-refresh", "erp-sandbox-documents") == set(needed)
+
+
+def test_the_toolbox_role_grants_what_a_toolbox_takes_and_nothing_else(deployed: Kubernetes) -> None:
+    assert granted(deployed, "erp-sandbox-toolbox") == set(toolbox_rules(deployed.sandbox, "erp-golden"))
+
+
+def test_the_rehearsal_may_read_its_own_secret_and_nothing_of_prods(deployed: Kubernetes) -> None:
+    own = list(secret_rules(SecretReference(deployed.sandbox, "erp-sandbox-db")))
+    account = deployed.account("erp-sandbox-rehearse")
+    assert granted(deployed, "erp-sandbox-rehearse") == set(own)
+    others = [rule for rule in needed_by_refresh(deployed) if rule not in own]
+    assert missing(account, [*own, *others]) == list(dict.fromkeys(others))
+    assert excess(account, deployed.prod, []) == []
+
+
+def test_what_is_missing_is_named_with_the_rule_that_grants_it(deployed: Kubernetes) -> None:
+    (rule,) = missing(
+        deployed.account("erp-sandbox-rehearse"), [Rule(deployed.sandbox, "patch", "deployments", "dolibarr", "apps")]
+    )
+    assert str(rule) == f"patch deployments dolibarr in namespace {deployed.sandbox}"
+    assert rule.grant == (
+        '{apiGroups: ["apps"], resources: ["deployments"], resourceNames: ["dolibarr"], verbs: ["patch"]}'
+    )
+
+
+def test_the_refresh_has_no_power_in_prods_namespace_but_what_it_needs(deployed: Kubernetes) -> None:
+    assert excess(deployed.account("erp-sandbox-refresh"), deployed.prod, needed_by_refresh(deployed)) == []
+
+
+def test_documents_that_are_not_synced_make_exec_too_much(deployed: Kubernetes) -> None:
+    without = [rule for rule in needed_by_refresh(deployed) if rule.resource != "pods/exec"]
+    found = excess(deployed.account("erp-sandbox-refresh"), deployed.prod, without)
+    assert sorted(found) == ["create pods/exec", "get pods/exec"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "verb", "group"),
+    [
+        ("deployments", "patch", "apps"),
+        ("deployments/scale", "update", "apps"),
+        ("pods", "delete", ""),
+        ("secrets", "get", ""),
+        ("secrets", "list", ""),
+        ("rolebindings", "create", "rbac.authorization.k8s.io"),
+        ("*", "get", ""),
+    ],
+)
+def test_too_much_power_in_prods_namespace_is_named(deployed: Kubernetes, resource: str, verb: str, group: str) -> None:
+    name = f"too-much-{verb}-{resource.replace('/', '-').replace('*', 'all')}"
+    role: Any = {
+        "metadata": {"name": name},
+        "rules": [{"apiGroups": [group], "resources": [resource], "verbs": [verb]}],
+    }
+    account: Any = {"metadata": {"name": name}}
+    binding: Any = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": deployed.sandbox}],
+    }
+    rbac = RbacAuthorizationV1Api(deployed.cluster.core.api_client)
+    deployed.cluster.core.create_namespaced_service_account(deployed.sandbox, account)
+    rbac.create_namespaced_role(deployed.prod, role)
+    rbac.create_namespaced_role_binding(deployed.prod, binding)
+    found = excess(deployed.account(name), deployed.prod, needed_by_refresh(deployed))
+    assert found == [f"{verb} {resource}".replace("*", "all")]
+
+
+def test_an_administrator_is_told_of_all_that_he_may_do_to_prod(deployed: Kubernetes) -> None:
+    assert "all all" in excess(deployed.cluster, deployed.prod, needed_by_refresh(deployed))
+
+
+def test_the_accounts_can_really_do_it_and_no_more(deployed: Kubernetes) -> None:
+    deployed.secret(deployed.prod, "erp-dump", {"username": "u", "password": "p"})
+    deployed.secret(deployed.prod, "others", {"username": "u", "password": "p"})
+    workload = deployed.workload(deployed.sandbox, "dolibarr")
+    await_ready(deployed.cluster, workload, SOON)
+    refresh, rehearse = deployed.account("erp-sandbox-refresh"), deployed.account("erp-sandbox-rehearse")
+    StoredSecret(refresh, prod_secret(deployed)).read()
+    with scaled_down(refresh, workload, prods=[deployed.prod]):
+        pass
+    for account, secret in ((refresh, "others"), (rehearse, "erp-dump")):
+        with pytest.raises(ClusterError, match=rf"(?s)reading Secret .*{secret}.*forbidden.*preflight") as failure:
+            StoredSecret(account, SecretReference(deployed.prod, secret)).read()
+        assert failure.value.status == 403
+    with pytest.raises(ClusterError, match="forbidden"):
+        recover(rehearse, workload, prods=[deployed.prod])
