@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from kubernetes import client, utils
 from kubernetes.client import ApiException
 
@@ -88,17 +88,18 @@ class Kubernetes:
                 for part in (body["metadata"], *body.get("subjects", ())):
                     part["namespace"] = {"erp": self.prod, "erp-sandbox": self.sandbox}[part["namespace"]]
                 self.applied.append(body)
-                utils.create_from_dict(self.cluster.core.api_client, body, apply=False)
+                utils.create_from_dict(self.cluster.core.api_client, body)  # type: ignore[no-untyped-call]
 
     def account(self, name: str) -> Cluster:
         """The cluster, as a service account of the sandbox's namespace."""
         core: Any = self.cluster.core
         body = {"spec": {"expirationSeconds": 3600}}
         token = core.create_namespaced_service_account_token(name, self.sandbox, body).status.token
-        configuration = copy.copy(core.api_client.configuration)
-        configuration.api_key = {"authorization": token}
-        configuration.api_key_prefix = {"authorization": "Bearer"}
-        return Cluster(configuration, self.sandbox)
+        content = yaml.safe_load(Path(KUBECONFIG).read_text(encoding="utf-8"))
+        content["users"] = [{"name": user["name"], "user": {"token": token}} for user in content["users"]]
+        with tempfile.NamedTemporaryFile("w", suffix=".kubeconfig") as file:
+            yaml.safe_dump(content, file)
+            return connect_cluster(Path(file.name))
 
     def secret(self, namespace: str, name: str, values: Mapping[str, str]) -> None:
         body: Any = {"metadata": {"name": name}, "stringData": dict(values)}
