@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from kubernetes import client, utils
 from kubernetes.client import ApiException
 
 from pytest_erp_sandbox.cluster.api import Cluster, connect_cluster
-from pytest_erp_sandbox.cluster.workload import Workload
+from pytest_erp_sandbox.cluster.workload import Workload, await_ready
 
 KUBECONFIG = os.environ.get("ERP_SANDBOX_TEST_KUBECONFIG", "")
 IMAGE = os.environ.get("ERP_SANDBOX_TEST_IMAGE", "local/debian:1")
@@ -79,6 +81,42 @@ class Kubernetes:
             body["spec"]["serviceName"] = name
             self.cluster.apps.create_namespaced_stateful_set(namespace, body)
         return Workload(kind, namespace, name)
+
+    def postgres(self, namespace: str, name: str, passwords: Mapping[str, str]) -> Workload:
+        """A PostgreSQL server in a Deployment, with these logins' passwords; ``postgres`` is its superuser."""
+        script = f"""
+            set -e
+            mkdir -p /data && chown postgres /data
+            export PGDATA=/data
+            as() {{ su postgres -s /bin/sh -c "$1"; }}
+            printf %s {shlex.quote(passwords["postgres"])} >/data/../pw && chown postgres /pw
+            as "PATH=$PATH initdb --pwfile=/pw --auth-host=scram-sha-256 --auth-local=trust -E UTF8 --locale=C.UTF-8"
+            echo 'host all all all scram-sha-256' >>/data/pg_hba.conf
+            exec su postgres -s /bin/sh -c "PATH=$PATH exec postgres -D /data -c listen_addresses='*' -c fsync=off"
+        """
+        container = {
+            "name": "postgres",
+            "image": IMAGE,
+            "command": ["sh", "-c", script],
+            "readinessProbe": {
+                "exec": {"command": ["pg_isready", "-h", "127.0.0.1"]},
+                "periodSeconds": 1,
+            },
+        }
+        body: Any = {
+            "metadata": {"name": name},
+            "spec": {
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
+                },
+            },
+        }
+        self.cluster.apps.create_namespaced_deployment(namespace, body)
+        workload = Workload("Deployment", namespace, name)
+        await_ready(self.cluster, workload, timedelta(seconds=PATIENCE))
+        return workload
 
     def deploy(self, *names: str) -> None:
         """Apply files of ``deploy/kubernetes``, with the namespaces of this run."""
