@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,9 @@ _FORMAT = 1
 _MANIFEST = "manifest.json"
 _DUMP = "dump"
 
-_ENTRIES = "[0-9]*Z-*"
+_ENTRIES = "[0-9]*Z"
+"""Named for their time, to the microsecond: the names' order is theirs."""
+
 _MAKING = ".making-"
 _REMOVING = ".removing-"
 
@@ -215,7 +216,7 @@ class GoldenCache:
         Raises:
             GoldenError: the cache cannot be written.
         """
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
         making = self.path / f"{_MAKING}{name}"
         dump, scratch = making / _DUMP, making / "scratch"
         try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .errors import GoldenError
+import psycopg
+
+from .errors import GoldenError, PostgresError
 from .golden import Source
 from .postgres.archive import Archive, read_archive
 from .postgres.clients import Toolset, choose_clients, installed_toolsets
@@ -21,8 +24,8 @@ from .settings import ProdSettings, Settings
 
 __all__ = ["Copy", "Origin", "origin_of"]
 
-_DUMPS_SHARE = 0.3
-"""What prod's dump and the golden dump take together, compressed, as a share of the tables' size: a generous guess."""
+_DUMPS_SHARE = 0.15
+"""What prod's dump and the golden dump take together, as a share of the database's files: a generous guess."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +85,17 @@ class _Server:
         self._database = database
         self._settings = settings
         self._toolsets = toolsets
-        with database.connect() as connection:
+        with _reading(database) as connection:
             version = (connection.info.parameter_status("server_version") or "").split()[0]
             self.source = Source("server", str(database), str(identify(connection)), version)
 
     def copy(self, to: Path, sandbox_major: int, progress: Progress) -> Copy:
-        with self._database.connect() as connection:
+        with _reading(self._database) as connection:
             major = connection.info.server_version // 10000
             programs = choose_clients(self._toolsets, prod=major, sandbox=sandbox_major).prod
             assert programs is not None  # there is a prod to dump
             extensions, left_behind = extensions_of_prod(connection), obstacles_in_prod(connection)
-            _require_room(to.parent, int(_size_of_tables(connection) * _DUMPS_SHARE))
+            _require_room(to.parent, int(_size(connection) * _DUMPS_SHARE))
         with progress.step(f"dumping prod, {self._database}", "tables") as on_progress:
             dump_prod(
                 self._database,
@@ -129,11 +132,19 @@ class _File:
         return Copy(self._archive, extensions, [], str(self._archive.dump_major))
 
 
-def _size_of_tables(connection: ProdConnection) -> int:
-    row = connection.execute(
-        "SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM pg_class"
-        " WHERE relkind IN ('r', 'm') AND relnamespace = to_regnamespace('public')"
-    ).fetchone()
+@contextmanager
+def _reading(prod: ProdDatabase) -> Iterator[ProdConnection]:
+    """A session with prod; what its server refuses is said as an error of ours."""
+    with prod.connect() as connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise PostgresError(f"prod, {prod}, cannot be read: {error.diag.message_primary or error}") from None
+
+
+def _size(connection: ProdConnection) -> int:
+    # Of the files, indexes and all: to be told the size of a table takes a lock on it.
+    row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     assert row is not None
     return int(row[0])
 

@@ -92,7 +92,7 @@ class Sandbox:
         if self._key is None:
             raise AgentError(
                 f"the key of {agent.login} cannot be read in {self.name}: a rehearsal has changed it, or"
-                " erp.instance-unique-id is another than when it was made",
+                " sandbox.erp.instance-unique-id is another than when it was made",
                 hint=_RESET_IT,
             )
 
@@ -105,6 +105,7 @@ class Sandbox:
             leave_out: names of objects that are not restored, beside the settings' ``leave-out``.
         """
         lease, place = self.lease, self._place
+        lease.check()
         programs = self.programs_for(archive)
         self._adopt_if_empty()
         # The wipe takes those that the role made, whoever needs them.

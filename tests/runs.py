@@ -51,9 +51,14 @@ class Runs:
 
     def configure(self, settings: dict[str, Any]) -> None:
         """Write these settings."""
+        self._table = {"lease-timeout": "60s", **settings}
         self.folder.mkdir(exist_ok=True)
-        lines = [f"{key} = {toml(value)}\n" for key, value in {"lease-timeout": "60s", **settings}.items()]
+        lines = [f"{key} = {toml(value)}\n" for key, value in self._table.items() if value is not None]
         (self.folder / "erp-sandbox.toml").write_text("".join(lines))
+
+    def add(self, **settings: object) -> None:
+        """Write these settings as well; None takes one away."""
+        self.configure({**self._table, **settings})
 
     def settings(self, **overrides: object) -> Settings:
         settings = load_settings(self.folder, overrides)

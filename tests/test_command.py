@@ -17,7 +17,7 @@ from .servers import connect
 
 
 def _golden_dumps(project: Project) -> list[str]:
-    return re.findall(r"\d{8}T\d{6}Z-[0-9a-f]{8}", project.command("status").stdout.partition("golden dumps")[2])
+    return re.findall(r"\d{8}T\d{6}\.\d{6}Z", project.command("status").stdout.partition("golden dumps")[2])
 
 
 def test_refresh_makes_a_golden_dump_and_resets_the_sandbox_to_it(project: Project) -> None:
@@ -99,7 +99,7 @@ def test_forget_removes_the_golden_dumps_that_are_named(project: Project, estate
     for _ in range(2):
         assert project.command("refresh-from-prod").returncode == 0
     newest, oldest = _golden_dumps(project)
-    assert project.command("forget", "20260101T000000Z-00000000").returncode == 2
+    assert project.command("forget", "20260101T000000.000000Z").returncode == 2
     assert project.command("forget").returncode == 2
     assert project.command("forget", oldest).returncode == 0
     assert _golden_dumps(project) == [newest]

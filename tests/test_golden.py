@@ -198,7 +198,7 @@ class TestPruning:
 
         with cache.locked():
             golden = cache.add(made)
-            name = f"202501{day:02}T000000Z-{golden.id[-8:]}"
+            name = f"202501{day:02}T000000.000000Z"
             return Golden(golden.folder.rename(cache.path / name), golden.manifest)
 
     def test_keeps_the_last(self, cache: GoldenCache) -> None:

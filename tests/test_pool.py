@@ -16,7 +16,7 @@ from pytest_erp_sandbox.errors import AgentError, LeaseError, NotASandboxError
 from pytest_erp_sandbox.golden import Golden
 from pytest_erp_sandbox.postgres.lease import holders
 
-from .estates import BuiltEstate
+from .estates import BuiltEstate, Project
 from .runs import Runs
 from .servers import connect, run
 
@@ -199,3 +199,24 @@ def test_no_sandbox_has_two_holders(runs: Runs, estate: BuiltEstate) -> None:
     finally:
         for number in (0, 1):
             run(estate.admin(number), "DROP SCHEMA holding CASCADE")
+
+
+class TestPytest:
+    """Each scenario makes the same third party, and sees one of them."""
+
+    SCENARIOS = ["there is one Acme"] * 8
+
+    def test_two_runs_at_once_share_a_sandbox(self, project: Project) -> None:
+        project.scenarios(*self.SCENARIOS)
+        processes = [project.start("-p", "no:cacheprovider") for _ in range(2)]
+        for process in processes:
+            said = process.communicate(timeout=180)[0]
+            assert process.returncode == 0, said
+            assert "8 passed" in said
+
+    @pytest.mark.parametrize("places", [(0,), (0, 1, 2, 3)], ids=["one sandbox", "four sandboxes"])
+    def test_four_workers_share_what_there_is(self, project: Project, places: tuple[int, ...]) -> None:
+        project.scenarios(*self.SCENARIOS)
+        project.configure(project.estate.settings(*places))
+        run = project.run("-n", "4", "-v")
+        run.expect(0, passed=8)

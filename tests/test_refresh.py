@@ -336,6 +336,14 @@ class TestRefusedBeforeTheWipe:
         finally:
             run(prod, "DROP POLICY readers ON llx_societe")
 
+    def test_a_prod_whose_tables_are_locked(self, runs: Runs, estate: BuiltEstate) -> None:
+        runs.add(prod={"dsn": estate.estate.prod_dsn, "lock-wait-timeout": "500ms"})
+        with connect(estate.prod.dsn(PROD_DATABASE)) as other, other.transaction():
+            other.execute("LOCK TABLE llx_societe")
+            said = rf"others lock its tables for longer than .*\n  pid {other.info.backend_pid}, "
+            with pytest.raises(PostgresError, match=said):
+                runs.golden()
+
     def test_too_little_room(self, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = shutil.disk_usage(runs.folder)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))

@@ -119,6 +119,37 @@ def test_the_search_finds_them_where_redaction_is_off(project: Project, estate: 
             assert sandbox.unique_id.get_secret_value() in text
 
 
+@pytest.mark.parametrize("reset", ["scenario", "session", "never"])
+def test_the_key_in_each_way_of_resetting(project: Project, estate: BuiltEstate, keys: Path, reset: str) -> None:
+    project.configure(estate.settings())
+    project.pytester.makepyfile(test_telltale="def test_one(erp_sandbox): pass")
+    project.run().expect(0, passed=1)
+    project.pytester.makepyfile(
+        test_telltale="def test_one(erp_sandbox): assert not erp_sandbox.key.get_secret_value()"
+    )
+    run = project.run("--showlocals", "-vv", f"--erp-sandbox-reset={reset}").expect(1, failed=1)
+    assert found(keys.read_text().split(), run.text) == []
+
+
+def test_the_new_key_of_a_reset_within_a_test(project: Project, estate: BuiltEstate, keys: Path) -> None:
+    project.configure(estate.settings())
+    project.pytester.makepyfile(
+        test_telltale=f"""
+        from pathlib import Path
+
+        def test_one(erp_sandbox, erp_sandbox_golden):
+            erp_sandbox.reset(erp_sandbox_golden)
+            with Path({str(keys)!r}).open("a") as file:
+                file.write(erp_sandbox.key.get_secret_value() + "\\n")
+            assert not erp_sandbox.key.get_secret_value()
+        """
+    )
+    run = project.run("--showlocals", "-vv").expect(1, failed=1)
+    first, second = keys.read_text().split()
+    assert first != second
+    assert found([first, second], run.text) == []
+
+
 def test_logs_of_the_clients(project: Project, estate: BuiltEstate, keys: Path) -> None:
     project.pytester.makepyfile(
         test_telltale="def test_one(erp_api, erp_sandbox): assert erp_api.get('status').is_success"

@@ -41,6 +41,8 @@ def wipe(lease: Lease, *, lock_timeout: timedelta) -> None:
     connection, role = lease.connection, lease.database.role
     lease.check()
     require_mark(connection)
+    # One may have come since the lease was taken, and its locks would be in the way.
+    lease.end_earlier_sessions()
     _refuse_objects_of_logins(lease)
     try:
         if locks_to_wipe(connection, role) > USABLE_SHARE * lock_slots(connection):

@@ -20,7 +20,6 @@ from ..servers import Servers, connect
 from .fingerprint import fingerprint
 from .pairs import (
     PATIENCE,
-    Side,
     children,
     dump,
     eventually,
@@ -109,33 +108,25 @@ def test_a_locked_table_is_waited_for_briefly_and_its_holder_is_named(server: Se
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'erp-sandbox' AND datname = current_database()"
 
 
-@pytest.fixture(scope="module")
-def slow_prod(server: Server) -> Side:
-    """A prod whose dump takes a second or two."""
-    return make_prod(
-        server,
-        *(
-            f"CREATE TABLE t{n} AS SELECT repeat(md5(n::text), 30) AS text FROM generate_series(1, 60000) AS n"
-            for n in range(3)
-        ),
-    )
+def test_a_time_limit_ends_the_dump_and_its_session(server: Server, tmp_path: Path) -> None:
+    prod = make_prod(server, *tables("a"))
+    with connect(server.dsn(prod.name)) as migration, migration.transaction():
+        migration.execute("LOCK TABLE a IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(PostgresError, match=r"pg_dump of prod, .* took longer than 0:00:00.6"):
+            dump(prod, tmp_path, timeout=timedelta(seconds=0.6))
+        assert children() == set()
+        eventually(lambda: not prod.values(SESSIONS))
 
 
-def test_a_time_limit_ends_the_dump_and_its_session(slow_prod: Side, tmp_path: Path) -> None:
-    with pytest.raises(PostgresError, match=r"pg_dump of prod, .* took longer than 0:00:00.6"):
-        dump(slow_prod, tmp_path, timeout=timedelta(seconds=0.6))
-
-    assert children() == set()
-    eventually(lambda: not slow_prod.values(SESSIONS))
-
-
-def test_ctrl_c_ends_the_dump_and_its_sessions(slow_prod: Side, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_dump_and_its_sessions(server: Server, tmp_path: Path) -> None:
+    rows = "SELECT repeat(md5(n::text), 30) AS text FROM generate_series(1, 60000) AS n"
+    prod = make_prod(server, *(f"CREATE TABLE t{n} AS {rows}" for n in range(3)))
     copying = f"{SESSIONS} AND query LIKE 'COPY%'"
-    with interrupted_when(lambda: slow_prod.values(copying)), pytest.raises(KeyboardInterrupt):
-        dump(slow_prod, tmp_path)
+    with interrupted_when(lambda: prod.values(copying)), pytest.raises(KeyboardInterrupt):
+        dump(prod, tmp_path)
 
     assert children() == set()
-    eventually(lambda: not slow_prod.values(SESSIONS))
+    eventually(lambda: not prod.values(SESSIONS))
 
 
 def test_row_level_security_that_hides_rows_is_refused_with_the_remedy(server: Server, tmp_path: Path) -> None:
