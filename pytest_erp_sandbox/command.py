@@ -84,6 +84,8 @@ def adopt(call: _Call, name: str | None, yes: bool) -> None:
         with database.connect() as connection:
             if is_adopted(connection):
                 click.echo(f"{place.name} ({database}) is adopted already.")
+                if place.documents is not None:
+                    _adopt_documents(settings, place)
                 return
             _show(_table_of_what_goes(place))
             question = f"Every reset wipes all of this from {database}. Adopt it as a sandbox?"
@@ -93,6 +95,8 @@ def adopt(call: _Call, name: str | None, yes: bool) -> None:
             with as_owner(connection, place.role):
                 mark_as_sandbox(connection)
         click.echo(f"{place.name} ({database}) is adopted.")
+        if place.documents is not None:
+            _adopt_documents(settings, place)
 
 
 @cli.command()
@@ -127,11 +131,48 @@ def refresh_from_prod(call: _Call) -> None:
 def refresh(call: _Call) -> None:
     """Copy prod, and reset every sandbox to it.
 
-    As refresh-from-prod and then reset, with the new golden dump.
+    As refresh-from-prod and then reset, with the new golden dump; and sync-documents, where documents are set.
     """
     with call.settings() as settings:
         golden = _refresh(settings, call.progress)
         _reset_all(settings, settings.all_sandboxes, golden, call.progress)
+        for place in settings.all_sandboxes:
+            # After the reset: a sandbox's pods are up again, and no row is newer than its files.
+            if place.documents is not None:
+                _sync(settings, place, call.progress)
+
+
+@cli.command("sync-documents")
+@click.option("--sandbox", "name", help="Only this one.")
+@click.pass_obj
+def sync_documents(call: _Call, name: str | None) -> None:
+    """Copy prod's documents into the sandboxes.
+
+    From pod to pod; what is there is replaced when all has arrived.
+    """
+    with call.settings() as settings:
+        for place in settings.all_sandboxes if name is None else [_one(settings, name)]:
+            _sync(settings, place, call.progress)
+
+
+@cli.command()
+@click.pass_obj
+def recover(call: _Call) -> None:
+    """Put back what a killed run has left.
+
+    ERPs that are scaled to 0, and pods that nobody uses any more.
+    """
+    from .reach import erp_up
+
+    with call.settings() as settings:
+        for place in settings.all_sandboxes:
+            only = settings.model_copy(update={"sandbox": None, "sandboxes": (place,)})
+            replicas = None
+            # With the lease, so that no run is disturbed that is alive.
+            with _leased(place, settings):
+                replicas = erp_up(only, place)
+            done = "nothing to recover" if replicas is None else f"the ERP is scaled to {replicas} again"
+            click.echo(f"{place.name}: {done}")
 
 
 @cli.command()
@@ -218,6 +259,7 @@ class _Call:
     @contextmanager
     def settings(self, **overrides: object) -> Iterator[Settings]:
         from .demo.settings import with_demo
+        from .reach import reached
         from .settings import load_settings
 
         settings = load_settings(self.project, overrides)
@@ -226,8 +268,8 @@ class _Call:
                 f"there are no settings for a sandbox in {self.project}",
                 hint="Write [tool.erp-sandbox] into pyproject.toml there, or try it with `erp-sandbox demo`.",
             )
-        with with_demo(settings, self.project) as complete:
-            yield complete
+        with with_demo(settings, self.project) as complete, reached(complete, self.progress.say) as ready:
+            yield ready
 
     @property
     def progress(self) -> Progress:
@@ -275,6 +317,35 @@ def _reset_all(settings: Settings, places: Sequence[SandboxSettings], golden: Go
             click.echo(f"{sandbox.name} is reset to golden dump {golden.id}")
             for session in sandbox.idle_sessions_left:
                 click.echo(f"  a session of another login still has outdated plans and types: {session}")
+
+
+@contextmanager
+def _leased(place: SandboxSettings, settings: Settings) -> Iterator[None]:
+    """Nobody else has the sandbox for a while; without its mark being looked at, as a pool does."""
+    from .postgres.lease import take_lease
+
+    with take_lease([place.database()], settings.lease_timeout, lambda who: click.echo(who, err=True)):
+        yield
+
+
+def _sync(settings: Settings, place: SandboxSettings, progress: Progress) -> None:
+    from .cluster.documents import sync_documents as sync
+    from .reach import cluster_of, documents_of_prod, documents_of_sandbox, prods_namespaces
+
+    with _leased(place, settings), progress.step(f"copying documents into {place.name}", "files") as on_progress:
+        target = documents_of_sandbox(settings, place)
+        source = documents_of_prod(settings, target.folders)
+        entries = sync(cluster_of(settings), source, target, prods_namespaces(settings), on_progress)
+    click.echo(f"{place.name} has prod's documents: {entries} files, folders and links")
+
+
+def _adopt_documents(settings: Settings, place: SandboxSettings) -> None:
+    from .cluster.documents import adopt_documents
+    from .reach import cluster_of, documents_of_sandbox, prods_namespaces
+
+    target = documents_of_sandbox(settings, place)
+    adopt_documents(cluster_of(settings), target, prods_namespaces(settings))
+    click.echo(f"The documents of {place.name} ({target}) are adopted.")
 
 
 def _one(settings: Settings, name: str | None) -> SandboxSettings:

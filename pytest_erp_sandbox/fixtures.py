@@ -46,9 +46,10 @@ def erp_sandbox_settings(pytestconfig: pytest.Config) -> Iterator[Settings]:
             hint="Write [tool.erp-sandbox] into pyproject.toml, or try it with --erp-sandbox-demo.",
         )
     from .demo.settings import with_demo
+    from .reach import reached
 
-    with with_demo(settings, pytestconfig.rootpath) as complete:
-        yield complete
+    with with_demo(settings, pytestconfig.rootpath) as complete, reached(complete, progress(pytestconfig).say) as ready:
+        yield ready
 
 
 @pytest.fixture(scope="session")

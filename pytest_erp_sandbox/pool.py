@@ -12,8 +12,9 @@ from .golden import Golden
 from .postgres.adoption import read_mark
 from .postgres.lease import take_lease
 from .progress import Progress
+from .reach import erp_up
 from .sandbox import Sandbox
-from .settings import Settings
+from .settings import SandboxSettings, Settings
 
 __all__ = ["Pool"]
 
@@ -32,6 +33,7 @@ class Pool:
         self._run = run
         self._progress = progress
         self._proven: set[str] = set()
+        self._recovered: set[str] = set()
         self._free = {place.database(): place for place in settings.all_sandboxes}
 
     @property
@@ -84,13 +86,22 @@ class Pool:
                 lease = stack.enter_context(take_lease(list(self._free), self._settings.lease_timeout, self._tell))
                 mark = read_mark(lease.connection)
                 if mark is None or mark.kept != self._run:
+                    place = self._free[lease.database]
+                    self._recover(place)
                     stack.pop_all()  # it is the sandbox's to release
-                    return Sandbox(lease, self._free[lease.database], self._settings, self._progress)
+                    return Sandbox(lease, place, self._settings, self._progress)
                 del self._free[lease.database]
         raise LeaseError(
             "every sandbox is kept as a failed scenario left it (--erp-sandbox-keep-failed)",
             hint="Look at it; the next run resets it.",
         )
+
+    def _recover(self, place: SandboxSettings) -> None:
+        """Put the ERP back that a killed run has left scaled to 0; nobody else scales it while we have the lease."""
+        if place.name not in self._recovered:
+            self._recovered.add(place.name)
+            if (replicas := erp_up(self._settings, place)) is not None:
+                self._progress.say(f"the ERP of {place.name} was left scaled to 0 by a killed run: {replicas} again")
 
     def _tell(self, who_has_them: str) -> None:
         self._progress.say(f"waiting for a sandbox\n{who_has_them}")

@@ -51,7 +51,7 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
         wanted = partial(_is_fresh, settings=settings, source=origin.source, run=run)
         golden = cache.newest(wanted, progress.say, remove_damaged=True)
         if golden is None:
-            with lease_sandbox() as sandbox:
+            with lease_sandbox() as sandbox, sandbox.erp_down():
                 golden = cache.add(partial(_prepare, settings, origin, sandbox, run, progress))
         return golden
 

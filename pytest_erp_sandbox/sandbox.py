@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from .postgres.restore import restore
 from .postgres.tidy import analyze_large_tables, end_idle_sessions
 from .postgres.wipe import wipe
 from .progress import Progress
+from .reach import erp_down
 
 if TYPE_CHECKING:
     import httpx
@@ -63,9 +65,18 @@ class Sandbox:
         """
         golden.mark_used()
         self._require_fit(golden)
-        self.rebuild(_read_once(golden.dump, self._settings.programs), golden.manifest.extensions)
-        self._require_counts(golden.manifest)
-        self._key = self._begin_baseline(golden)
+        with self.erp_down() if self._place.erp.scale_per_scenario else nullcontext():
+            self.rebuild(_read_once(golden.dump, self._settings.programs), golden.manifest.extensions)
+            self._require_counts(golden.manifest)
+            self._key = self._begin_baseline(golden)
+
+    def erp_down(self) -> AbstractContextManager[None]:
+        """A while in which the ERP in front is scaled to 0, where the settings name its workload in a cluster.
+
+        Raises:
+            ClusterError: it may not be scaled, or its pods do not end, or do not become ready again.
+        """
+        return erp_down(self._settings, self._place, self._progress.say)
 
     def resume(self) -> None:
         """Take the sandbox as it is, with its agent and the key that was made with its baseline.

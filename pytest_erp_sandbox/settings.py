@@ -9,19 +9,32 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .errors import SettingsError
 
 if TYPE_CHECKING:
-    from .postgres.connection import ProdDatabase, SandboxDatabase
+    from .postgres.connection import Login, ProdDatabase, SandboxDatabase
+else:
+    Login = Any
 
 __all__ = [
     "AgentSettings",
+    "ClusterSettings",
+    "DocumentsSettings",
     "ErpSettings",
     "GoldenSettings",
     "ProdSettings",
@@ -56,11 +69,73 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class ProdSettings(_Table):
-    """Where the truth is; only ever read."""
+_AnyTable = TypeVar("_AnyTable", bound=_Table)
+
+
+class ClusterSettings(_Table):
+    """The Kubernetes cluster, where settings name anything in one."""
+
+    kubeconfig: Path | None = None
+    """Else what ``KUBECONFIG`` names, ``~/.kube/config``, or, in a pod, its service account."""
+    context: str | None = None
+    """One of the kubeconfig's contexts, in place of its current one."""
+
+
+class _DatabaseSettings(_Table):
+    """Where a database is, and how to log in."""
 
     dsn: SecretStr | None = None
-    """Prod's DSN, with a login that should only be able to read (``deploy/dump-role.sql``)."""
+    """The DSN; a secret adds to it, and wins."""
+    secret: str | None = None
+    """A Kubernetes Secret with user and password, ``namespace/name``, read anew for each connection."""
+    credentials: Path | None = None
+    """A folder that such a Secret is mounted in, read anew for each connection."""
+    secret_keys: dict[Literal["user", "password", "host", "port", "dbname"], str] = {}
+    """The keys that user, password, host, port and dbname have there, where they are not the usual ones."""
+    namespace: str | None = None
+    """The Kubernetes namespace of what belongs to it."""
+    forward: str | None = None
+    """A Deployment or StatefulSet of the database, to which a port is forwarded: ``statefulset/name``."""
+    forward_port: int = 5432
+    """The port of its pods."""
+    _login: Login | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.secret is not None and self.credentials is not None:
+            raise ValueError("give either secret or credentials, not both")
+        if self.forward is not None and self.namespace is None:
+            raise ValueError("forward needs namespace, too")
+        return self
+
+    @property
+    def is_somewhere(self) -> bool:
+        """Whether it is said where a server is."""
+        return not (self.dsn is None and self.secret is None and self.credentials is None)
+
+    def reached(self, dsn: SecretStr, login: Login | None) -> Self:
+        """The same, with a complete DSN, and what gives the credentials of the moment."""
+        copy = self.model_copy(update={"dsn": dsn})
+        copy._login = login
+        return copy
+
+
+class DocumentsSettings(_Table):
+    """Documents in an ERP's pod."""
+
+    workload: str | None = None
+    """The ERP's Deployment or StatefulSet; of a sandbox, by default ``erp.workload``."""
+    path: str = "/var/www/documents"
+    """Dolibarr's data root in the pod."""
+    folders: tuple[str, ...] = ("mycompany",)
+    """Of a sandbox: the folders that are replaced by prod's."""
+    container: str | None = None
+    """Which of the pod's containers, where it has several."""
+
+
+class ProdSettings(_DatabaseSettings):
+    """Where the truth is; only ever read; with a login that should only be able to (``deploy/dump-role.sql``)."""
+
     dump: Path | None = None
     """An existing custom- or directory-format dump, in place of a live prod."""
     require_read_only_role: bool = False
@@ -71,11 +146,13 @@ class ProdSettings(_Table):
     """How long a dump may take, and so hold its locks."""
     jobs: int = Field(default=1, ge=1)
     """Connections that a dump uses."""
+    documents: DocumentsSettings | None = None
+    """Where the ERP's files are; only ever read."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.dsn is not None and self.dump is not None:
-            raise ValueError("give either dsn or dump, not both")
+        if self.is_somewhere and self.dump is not None:
+            raise ValueError("give either dsn (or secret) or dump, not both")
         return self
 
     def database(self) -> ProdDatabase | None:
@@ -85,7 +162,7 @@ class ProdSettings(_Table):
         if self.dsn is None:
             return None
         milliseconds = int(self.lock_wait_timeout.total_seconds() * 1000)
-        return ProdDatabase(self.dsn, "prod.dsn", lock_timeout=f"{milliseconds}ms")
+        return ProdDatabase(self.dsn, "prod.dsn", lock_timeout=f"{milliseconds}ms", login=self._login)
 
 
 class ErpSettings(_Table):
@@ -96,6 +173,11 @@ class ErpSettings(_Table):
     instance_unique_id: SecretStr | None = None
     """The sandbox ERP's own ``$dolibarr_main_instance_unique_id``; it encrypts keys from Dolibarr 18 on."""
 
+    workload: str | None = None
+    """Its Deployment or StatefulSet, which a refresh scales to 0: ``deployment/name``; in the sandbox's namespace."""
+    scale_per_scenario: bool = False
+    """Scale it to 0 for each reset, too."""
+
     @model_validator(mode="after")
     def _an_http_url(self) -> Self:
         if self.url is not None and not re.match(r"https?://[^/]+", self.url):
@@ -103,13 +185,11 @@ class ErpSettings(_Table):
         return self
 
 
-class SandboxSettings(_Table):
-    """A sandbox: its database, and the ERP in front of it."""
+class SandboxSettings(_DatabaseSettings):
+    """A sandbox: its database, with a login that is a member of ``role``, and the ERP in front of it."""
 
     name: str = "sandbox"
     """What messages call it."""
-    dsn: SecretStr
-    """The sandbox database's DSN, with a login that is a member of ``role``."""
     role: str = "erp_sandbox_role"
     """The role that owns the database and everything in it."""
     may_lose: tuple[str, ...] = ()
@@ -119,12 +199,23 @@ class SandboxSettings(_Table):
     lock_timeout: Duration = timedelta(seconds=10)
     """How long a wipe waits for the application's open transactions."""
     erp: ErpSettings = ErpSettings()
+    documents: DocumentsSettings | None = None
+    """Where the ERP's files are."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if not self.is_somewhere:
+            raise ValueError("say where the sandbox is: dsn, secret or credentials")
+        if self.erp.workload is not None and self.namespace is None:
+            raise ValueError("erp.workload needs namespace, too")
+        return self
 
     def database(self) -> SandboxDatabase:
         """The sandbox's database."""
         from .postgres.connection import SandboxDatabase
 
-        return SandboxDatabase(self.dsn, f"{self.name}.dsn", role=self.role, may_lose=self.may_lose)
+        dsn = self.dsn or SecretStr("")
+        return SandboxDatabase(dsn, f"{self.name}.dsn", role=self.role, may_lose=self.may_lose, login=self._login)
 
 
 class GoldenSettings(_Table):
@@ -175,6 +266,7 @@ class Settings(BaseSettings):
     sandbox: SandboxSettings | None = None
     sandboxes: tuple[SandboxSettings, ...] = ()
     golden: GoldenSettings = GoldenSettings()
+    cluster: ClusterSettings = ClusterSettings()
     agent: AgentSettings = AgentSettings()
 
     @model_validator(mode="after")
@@ -186,7 +278,7 @@ class Settings(BaseSettings):
         names = [sandbox.name for sandbox in self.all_sandboxes]
         if len(set(names)) < len(names):
             raise ValueError("each of the sandboxes needs a name of its own")
-        if self.refresh != "never" and self.prod.dsn is None and self.prod.dump is None:
+        if self.refresh != "never" and not self.prod.is_somewhere and self.prod.dump is None:
             raise ValueError('say where prod is: prod.dsn or prod.dump (not needed with refresh = "never")')
         return self
 
@@ -352,6 +444,8 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         "prod": ProdSettings,
         "sandbox": SandboxSettings,
         "sandboxes": SandboxSettings,
+        "cluster": ClusterSettings,
+        "documents": DocumentsSettings,
         "golden": GoldenSettings,
         "agent": AgentSettings,
         "erp": ErpSettings,
@@ -365,10 +459,16 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     def absolute(path: Path) -> Path:
         return folder / path.expanduser()
 
-    golden = settings.golden.model_copy(update={"path": absolute(settings.golden.path)})
-    update: dict[str, object] = {"golden": golden}
-    if settings.prod.dump is not None:
-        update["prod"] = settings.prod.model_copy(update={"dump": absolute(settings.prod.dump)})
+    def with_absolute(table: _AnyTable, *keys: str) -> _AnyTable:
+        return table.model_copy(update={key: absolute(path) for key in keys if (path := getattr(table, key))})
+
+    update: dict[str, object] = {
+        "golden": with_absolute(settings.golden, "path"),
+        "prod": with_absolute(settings.prod, "dump", "credentials"),
+        "cluster": with_absolute(settings.cluster, "kubeconfig"),
+        "sandboxes": tuple(with_absolute(place, "credentials") for place in settings.sandboxes),
+        "sandbox": None if settings.sandbox is None else with_absolute(settings.sandbox, "credentials"),
+    }
     if settings.programs is not None:
         update["programs"] = absolute(settings.programs)
     return settings.model_copy(update=update)

@@ -11,12 +11,15 @@ from typing import Any, Self
 from ..errors import ClusterError, SettingsError
 from .api import Cluster, ask, await_condition
 
-__all__ = ["REPLICAS", "Workload", "recover", "scaled_down"]
+__all__ = ["READY_WITHIN", "REPLICAS", "Workload", "await_ready", "ready_pod", "recover", "scaled_down"]
 
 REPLICAS = "pytest-erp-sandbox/replicas"
 """The annotation that has the former count while the workload is scaled down."""
 
 _KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet"}
+
+READY_WITHIN = timedelta(minutes=5)
+"""How long pods may take to end, and to become ready, where nothing else is said."""
 
 _CONFLICT = 409
 _ATTEMPTS = 5
@@ -60,7 +63,7 @@ def scaled_down(
     workload: Workload,
     *,
     prods: Collection[str],
-    timeout: timedelta = timedelta(minutes=5),
+    timeout: timedelta = READY_WITHIN,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """Scale ``workload`` to 0, wait until its pods are gone, and afterwards back to what it was, until it is ready.

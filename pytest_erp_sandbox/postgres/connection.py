@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +17,14 @@ from ..errors import PostgresError, SettingsError
 __all__ = [
     "APPLICATION_NAME",
     "DatabaseIdentity",
+    "Login",
     "ProdConnection",
     "ProdDatabase",
     "SandboxConnection",
     "SandboxDatabase",
     "as_owner",
     "connection_parameters",
+    "dsn_of",
     "identify",
     "quoted_role",
 ]
@@ -104,6 +106,11 @@ def connection_parameters(dsn: SecretStr, setting: str) -> dict[str, str]:
     return {name: str(value) for name, value in parameters.items() if value is not None}
 
 
+def dsn_of(parameters: Mapping[str, str]) -> SecretStr:
+    """The DSN with these of libpq's parameters."""
+    return SecretStr(make_conninfo(**parameters))
+
+
 def _looked_up(parameters: Mapping[str, str]) -> dict[str, str]:
     """Of ``_LOOKED_UP``, what libpq itself would use: from the DSN, a service file or the environment."""
     asked = {name: value for name, value in parameters.items() if name in ("service", "servicefile", *_LOOKED_UP)}
@@ -116,6 +123,10 @@ def _looked_up(parameters: Mapping[str, str]) -> dict[str, str]:
     return {name: value.decode() for name in _LOOKED_UP if (value := known.get(name))}
 
 
+Login = Callable[[], Mapping[str, SecretStr]]
+"""Gives ``user`` and ``password`` as they are at this moment."""
+
+
 @dataclass(frozen=True)
 class _Database:
     """Where a database is, and how to log in.
@@ -123,10 +134,12 @@ class _Database:
     Attributes:
         dsn: as the settings have it.
         setting: the setting it stands in, for messages.
+        login: gives user and password of the moment, for each session anew; they win over the DSN's.
     """
 
     dsn: SecretStr
     setting: str
+    login: Login | None = field(default=None, repr=False, compare=False, kw_only=True)
     _parameters: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from ..postgres.clients import choose_clients, installed_toolsets
 from ..postgres.connection import ProdDatabase, SandboxDatabase
 from ..settings import Settings
 from . import invariants
+from .access import access_findings
 from .findings import Finding, Report, Status, report_table
 from .invariants import ClientsFit
 from .sides import ProdSide, SandboxSide
@@ -69,9 +70,10 @@ def preflight(
 def preflight_of(settings: Settings) -> Report:
     """Ask all invariants of the databases that the settings name; with ``refresh = "never"`` prod is left alone."""
     toolsets = installed_toolsets(settings.programs)
-    return preflight(
+    report = preflight(
         None if settings.refresh == "never" else settings.prod.database(),
         [place.database() for place in settings.all_sandboxes],
         require_read_only_role=settings.prod.require_read_only_role,
         clients_fit=lambda prod, sandbox: str(choose_clients(toolsets, prod=prod, sandbox=sandbox)),
     )
+    return Report((*report.findings, *access_findings(settings)))

@@ -1,0 +1,55 @@
+"""Invariants of a Kubernetes cluster: we may do all that we will, and nothing to prod."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import ClusterError
+from ..reach import cluster_of, prods_namespaces, rules_in_prod, rules_in_sandboxes, uses_cluster
+from ..settings import Settings
+from .findings import Finding, Status
+
+__all__ = ["access_findings"]
+
+_ENOUGH = "may do what it will do"
+_LITTLE = "may change nothing of prod's"
+_CLUSTER = "cluster"
+
+
+def access_findings(settings: Settings) -> list[Finding]:
+    """Ask the API server; nothing where the settings name nothing in a cluster."""
+    if not uses_cluster(settings):
+        return []
+    try:
+        return [_enough(settings), *_little(settings)]
+    except ClusterError as error:
+        return [Finding(_ENOUGH, Status.FAILURE, error.args[0], error.hint, _CLUSTER)]
+
+
+def _enough(settings: Settings) -> Finding:
+    from ..cluster.access import missing
+
+    in_prod = [] if settings.refresh == "never" else rules_in_prod(settings)
+    needed = [*in_prod, *rules_in_sandboxes(settings)]
+    lacking = missing(cluster_of(settings), needed)
+    if not lacking:
+        return Finding(_ENOUGH, Status.OK, f"all of {len(set(needed))} rules are granted", subject=_CLUSTER)
+    remedy = "\n".join(f"a Role in namespace {rule.namespace} needs {rule.grant}" for rule in lacking)
+    return Finding(_ENOUGH, Status.FAILURE, "may not " + "; may not ".join(map(str, lacking)), remedy, subject=_CLUSTER)
+
+
+def _little(settings: Settings) -> Iterator[Finding]:
+    from ..cluster.access import excess
+
+    for namespace in sorted(prods_namespaces(settings)):
+        found = excess(cluster_of(settings), namespace, rules_in_prod(settings))
+        if found:
+            yield Finding(
+                _LITTLE,
+                Status.WARNING,
+                f"in namespace {namespace}, this account may {', '.join(found)}",
+                "Work with an account that has the Roles of deploy/kubernetes, and no others.",
+                subject=_CLUSTER,
+            )
+        else:
+            yield Finding(_LITTLE, Status.OK, f"nothing but what is needed in {namespace}", subject=_CLUSTER)

@@ -1,0 +1,257 @@
+"""What the settings name in a Kubernetes cluster, made reachable: credentials, port-forwards, exclusive access."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import SecretStr
+
+from .errors import SettingsError
+from .postgres.connection import connection_parameters, dsn_of
+
+if TYPE_CHECKING:
+    from .cluster.access import Rule
+    from .cluster.api import Cluster
+    from .cluster.documents import ProdDocuments, SandboxDocuments
+    from .cluster.exec import PodReference
+    from .cluster.workload import Workload
+    from .settings import DocumentsSettings, ProdSettings, SandboxSettings, Settings
+
+_AnyPlace = TypeVar("_AnyPlace", "ProdSettings", "SandboxSettings")
+
+__all__ = [
+    "cluster_of",
+    "documents_of_prod",
+    "documents_of_sandbox",
+    "erp_down",
+    "erp_up",
+    "prods_namespaces",
+    "reached",
+    "rules_in_prod",
+    "rules_in_sandboxes",
+    "uses_cluster",
+]
+
+
+def uses_cluster(settings: Settings) -> bool:
+    """Whether the settings name anything in a cluster."""
+    sides = [(each.secret, each.forward, each.namespace) for each in (settings.prod, *settings.all_sandboxes)]
+    return any(any(side) for side in sides)
+
+
+@cache
+def _connected(kubeconfig: str | None, context: str | None) -> Cluster:
+    from pathlib import Path
+
+    from .cluster.api import connect_cluster
+
+    return connect_cluster(None if kubeconfig is None else Path(kubeconfig), context)
+
+
+def cluster_of(settings: Settings) -> Cluster:
+    """The cluster that the settings mean, connected once.
+
+    Raises:
+        ClusterError: there is no way to it.
+    """
+    kubeconfig = settings.cluster.kubeconfig
+    return _connected(None if kubeconfig is None else str(kubeconfig), settings.cluster.context)
+
+
+@contextmanager
+def reached(settings: Settings, on_trouble: Callable[[str], None] = lambda _: None) -> Iterator[Settings]:
+    """The settings with every database reachable: its DSN complete, its login read anew for each connection.
+
+    Raises:
+        ClusterError: a Secret cannot be read, or a port not be forwarded to.
+    """
+    with ExitStack() as forwards:
+
+        def reach(place: _AnyPlace, setting: str) -> _AnyPlace:
+            return _reached(settings, place, setting, forwards, on_trouble)
+
+        update: dict[str, object] = {"prod": reach(settings.prod, "prod")}
+        if settings.sandbox is not None:
+            update["sandbox"] = reach(settings.sandbox, settings.sandbox.name)
+        update["sandboxes"] = tuple(reach(place, place.name) for place in settings.sandboxes)
+        yield settings.model_copy(update=update)
+
+
+def _reached(
+    settings: Settings,
+    place: _AnyPlace,
+    setting: str,
+    forwards: ExitStack,
+    on_trouble: Callable[[str], None],
+) -> _AnyPlace:
+    if place.secret is None and place.credentials is None and place.forward is None:
+        return place
+    given: dict[str, str] = {}
+    if place.dsn is not None:
+        given = connection_parameters(place.dsn, f"{setting}.dsn")
+    read = _reader(settings, place, setting)
+    if read is not None:
+        given.update((name, value.get_secret_value()) for name, value in read().items())
+    if place.forward is not None:
+        given["host"], given["port"] = "127.0.0.1", str(_forward(settings, place, setting, forwards, on_trouble))
+        given.pop("hostaddr", None)
+
+    def login() -> dict[str, SecretStr]:
+        assert read is not None
+        return {name: value for name, value in read().items() if name in ("user", "password")}
+
+    return place.reached(dsn_of(given), None if read is None else login)
+
+
+def _reader(settings: Settings, place: _AnyPlace, setting: str) -> Callable[[], Mapping[str, SecretStr]] | None:
+    if place.secret is None and place.credentials is None:
+        return None
+    from .cluster.credentials import KEYS, MountedSecret, SecretReference, StoredSecret
+
+    keys = dict(KEYS)
+    for parameter, key in place.secret_keys.items():
+        keys[parameter] = key
+    if place.credentials is not None:
+        return MountedSecret(place.credentials, keys).read
+    assert place.secret is not None
+    reference = SecretReference.parse(place.secret, f"{setting}.secret")
+    return StoredSecret(cluster_of(settings), reference, keys).read
+
+
+def _forward(
+    settings: Settings, place: _AnyPlace, setting: str, forwards: ExitStack, on_trouble: Callable[[str], None]
+) -> int:
+    from .cluster.forward import forwarded
+
+    workload = _workload(place.forward, place.namespace, f"{setting}.forward")
+    return forwards.enter_context(forwarded(cluster_of(settings), workload, place.forward_port, on_trouble))
+
+
+def _workload(text: str | None, namespace: str | None, setting: str) -> Workload:
+    from .cluster.workload import Workload
+
+    if text is None or namespace is None:
+        raise SettingsError(f"{setting} needs a workload and a namespace", hint='Such as "deployment/dolibarr".')
+    return Workload.parse(text, namespace, setting)
+
+
+def prods_namespaces(settings: Settings) -> set[str]:
+    """Where nothing is ever written."""
+    prod = settings.prod
+    return {name for name in (prod.namespace, (prod.secret or "").partition("/")[0]) if name}
+
+
+@contextmanager
+def erp_down(settings: Settings, place: SandboxSettings, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Scale the ERP in front of a sandbox to 0 for a while, where the settings name its workload.
+
+    Raises:
+        ClusterError: it may not be scaled, its pods do not end, or do not become ready again.
+    """
+    if place.erp.workload is None:
+        yield
+        return
+    from .cluster.workload import scaled_down
+
+    workload = _workload(place.erp.workload, place.namespace, f"{place.name}.erp.workload")
+    with scaled_down(cluster_of(settings), workload, prods=prods_namespaces(settings), on_wait=on_wait):
+        yield
+
+
+def erp_up(settings: Settings, place: SandboxSettings) -> int | None:
+    """Put back what a killed run has left scaled to 0; returns to how many pods, or None where nothing was left.
+
+    Raises:
+        ClusterError: it may not be scaled, or does not become ready.
+    """
+    if place.erp.workload is None:
+        return None
+    from .cluster.workload import READY_WITHIN, await_ready, recover
+
+    workload = _workload(place.erp.workload, place.namespace, f"{place.name}.erp.workload")
+    put_back = recover(cluster_of(settings), workload, prods=prods_namespaces(settings))
+    if put_back is not None:
+        await_ready(cluster_of(settings), workload, READY_WITHIN)
+    return put_back
+
+
+def documents_of_prod(settings: Settings, folders: tuple[str, ...]) -> ProdDocuments:
+    """Prod's documents, in a pod of its ERP that is ready.
+
+    Raises:
+        SettingsError: the settings do not say where they are.
+        ClusterError: no pod is ready.
+    """
+    from .cluster.documents import ProdDocuments
+
+    documents = settings.prod.documents
+    if documents is None:
+        raise SettingsError("prod.documents does not say where prod's documents are")
+    workload = _workload(documents.workload, settings.prod.namespace, "prod.documents.workload")
+    return ProdDocuments(_pod(settings, workload, documents), documents.path, folders)
+
+
+def documents_of_sandbox(settings: Settings, place: SandboxSettings) -> SandboxDocuments:
+    """A sandbox's documents, in a pod of its ERP that is ready.
+
+    Raises:
+        SettingsError: the settings do not say where they are.
+        ClusterError: no pod is ready.
+    """
+    from .cluster.documents import SandboxDocuments
+
+    documents = place.documents
+    if documents is None:
+        raise SettingsError(f"{place.name}.documents does not say where the sandbox's documents are")
+    workload = _documents_workload(place, documents)
+    return SandboxDocuments(_pod(settings, workload, documents), documents.path, documents.folders, owner=str(workload))
+
+
+def _documents_workload(place: SandboxSettings, documents: DocumentsSettings) -> Workload:
+    return _workload(documents.workload or place.erp.workload, place.namespace, f"{place.name}.documents.workload")
+
+
+def _pod(settings: Settings, workload: Workload, documents: DocumentsSettings) -> PodReference:
+    from .cluster.exec import PodReference
+    from .cluster.workload import ready_pod
+
+    name = ready_pod(cluster_of(settings), workload)
+    return PodReference(workload.namespace, name, documents.container)
+
+
+def rules_in_prod(settings: Settings) -> list[Rule]:
+    """All that is done in prod's namespaces."""
+    from .cluster.access import exec_rules, forward_rules, ready_pod_rules, secret_rules
+    from .cluster.credentials import SecretReference
+
+    prod, rules = settings.prod, list[Rule]()
+    if prod.secret is not None:
+        rules += secret_rules(SecretReference.parse(prod.secret, "prod.secret"))
+    if prod.forward is not None:
+        rules += forward_rules(_workload(prod.forward, prod.namespace, "prod.forward"))
+    if prod.documents is not None:
+        workload = _workload(prod.documents.workload, prod.namespace, "prod.documents.workload")
+        rules += [*ready_pod_rules(workload), *exec_rules(workload.namespace)]
+    return rules
+
+
+def rules_in_sandboxes(settings: Settings) -> list[Rule]:
+    """All that is done in the sandboxes' namespaces."""
+    from .cluster.access import exec_rules, forward_rules, ready_pod_rules, scale_rules, secret_rules
+    from .cluster.credentials import SecretReference
+
+    rules = list[Rule]()
+    for place in settings.all_sandboxes:
+        if place.secret is not None:
+            rules += secret_rules(SecretReference.parse(place.secret, f"{place.name}.secret"))
+        if place.forward is not None:
+            rules += forward_rules(_workload(place.forward, place.namespace, f"{place.name}.forward"))
+        if place.erp.workload is not None:
+            rules += scale_rules(_workload(place.erp.workload, place.namespace, f"{place.name}.erp.workload"))
+        if place.documents is not None:
+            workload = _documents_workload(place, place.documents)
+            rules += [*ready_pod_rules(workload), *exec_rules(workload.namespace)]
+    return rules
