@@ -111,9 +111,8 @@ def _reader(settings: Settings, place: _AnyPlace, setting: str) -> Callable[[], 
         return None
     from .cluster.credentials import KEYS, MountedSecret, SecretReference, StoredSecret
 
-    keys = dict(KEYS)
-    for parameter, key in place.secret_keys.items():
-        keys[parameter] = key
+    own: Mapping[str, str] = {str(parameter): key for parameter, key in place.secret_keys.items()}
+    keys = {**KEYS, **own}
     if place.credentials is not None:
         return MountedSecret(place.credentials, keys).read
     assert place.secret is not None
@@ -227,7 +226,8 @@ def rules_in_prod(settings: Settings) -> list[Rule]:
     from .cluster.access import exec_rules, forward_rules, ready_pod_rules, secret_rules
     from .cluster.credentials import SecretReference
 
-    prod, rules = settings.prod, list[Rule]()
+    prod = settings.prod
+    rules: list[Rule] = []
     if prod.secret is not None:
         rules += secret_rules(SecretReference.parse(prod.secret, "prod.secret"))
     if prod.forward is not None:
@@ -243,7 +243,7 @@ def rules_in_sandboxes(settings: Settings) -> list[Rule]:
     from .cluster.access import exec_rules, forward_rules, ready_pod_rules, scale_rules, secret_rules
     from .cluster.credentials import SecretReference
 
-    rules = list[Rule]()
+    rules: list[Rule] = []
     for place in settings.all_sandboxes:
         if place.secret is not None:
             rules += secret_rules(SecretReference.parse(place.secret, f"{place.name}.secret"))
