@@ -32,6 +32,7 @@ __all__ = [
     "reached",
     "rules_in_prod",
     "rules_in_sandboxes",
+    "shared_golden_dumps",
     "uses_cluster",
 ]
 
@@ -177,6 +178,42 @@ def erp_up(settings: Settings, place: SandboxSettings) -> int | None:
     return put_back
 
 
+@contextmanager
+def shared_golden_dumps(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Hold the golden dumps on the claim, if the settings name one, with all of them brought into the cache here.
+
+    Returns:
+        What makes the claim have what the cache here has.
+
+    Raises:
+        ClusterError: the claim cannot be used, or no pod be started that mounts it.
+    """
+    golden = settings.golden
+    if golden.claim is None:
+        yield lambda: None
+        return
+    from .cluster.claim import bring, locked, put, remove
+    from .cluster.toolbox import ToolboxImage, toolbox
+
+    namespace = settings.all_sandboxes[0].namespace
+    assert namespace is not None  # the settings are complete
+    image = ToolboxImage(golden.image, user=golden.user)
+    with (
+        toolbox(cluster_of(settings), namespace, golden.claim, image, {}) as running,
+        locked(running, on_wait),
+    ):
+        there = bring(running, golden.path)
+
+        def share() -> None:
+            here = [path.name for path in sorted(golden.path.glob("[0-9]*Z-*"))]
+            for name in here:
+                if name not in there:
+                    put(running, golden.path / name)
+            remove(running, [name for name in there if name not in here])
+
+        yield share
+
+
 def documents_of_prod(settings: Settings, folders: tuple[str, ...]) -> ProdDocuments:
     """Prod's documents, in a pod of its ERP that is ready.
 
@@ -240,10 +277,12 @@ def rules_in_prod(settings: Settings) -> list[Rule]:
 
 def rules_in_sandboxes(settings: Settings) -> list[Rule]:
     """All that is done in the sandboxes' namespaces."""
-    from .cluster.access import exec_rules, forward_rules, ready_pod_rules, scale_rules, secret_rules
+    from .cluster.access import exec_rules, forward_rules, ready_pod_rules, scale_rules, secret_rules, toolbox_rules
     from .cluster.credentials import SecretReference
 
     rules: list[Rule] = []
+    if settings.golden.claim is not None:
+        rules += toolbox_rules(settings.all_sandboxes[0].namespace or "", settings.golden.claim)
     for place in settings.all_sandboxes:
         if place.secret is not None:
             rules += secret_rules(SecretReference.parse(place.secret, f"{place.name}.secret"))

@@ -18,6 +18,7 @@ from .postgres.extensions import uncreatable_extensions
 from .postgres.inventory import not_allowed, object_counts
 from .postgres.portable import Obstacle, obstacles_in_archive
 from .progress import Progress
+from .reach import shared_golden_dumps
 from .sandbox import Sandbox
 from .settings import Settings
 
@@ -44,6 +45,15 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
         PostgresError: prod cannot be dumped, or the dump not be restored.
     """
     cache = GoldenCache(settings.golden.path, settings.golden.keep)
+    with shared_golden_dumps(settings, progress.say) as share:
+        golden = _golden_dump(settings, cache, lease_sandbox, run, progress)
+        share()
+    return golden
+
+
+def _golden_dump(
+    settings: Settings, cache: GoldenCache, lease_sandbox: LeaseSandbox, run: str, progress: Progress
+) -> Golden:
     if settings.refresh == "never":
         return _one_that_is_there(settings, cache, progress)
     origin = origin_of(settings)

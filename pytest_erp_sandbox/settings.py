@@ -229,6 +229,12 @@ class GoldenSettings(_Table):
     """How old a golden dump may be for ``refresh = "auto"`` to use it again."""
     keep: int = Field(default=2, ge=1)
     """How many golden dumps of each prod are kept."""
+    claim: str | None = None
+    """From outside of a cluster: a PVC in the sandbox's namespace that they are kept on, too, for all."""
+    image: str = "postgres:17"
+    """Of the pod that mounts the claim for that: with tar and flock."""
+    user: int = 10001
+    """The uid and gid that the pod runs as."""
 
 
 class AgentSettings(_Table):
@@ -278,6 +284,8 @@ class Settings(BaseSettings):
         names = [sandbox.name for sandbox in self.all_sandboxes]
         if len(set(names)) < len(names):
             raise ValueError("each of the sandboxes needs a name of its own")
+        if self.golden.claim is not None and self.all_sandboxes[0].namespace is None:
+            raise ValueError("golden.claim needs the sandbox's namespace, too")
         if self.refresh != "never" and not self.prod.is_somewhere and self.prod.dump is None:
             raise ValueError('say where prod is: prod.dsn or prod.dump (not needed with refresh = "never")')
         return self

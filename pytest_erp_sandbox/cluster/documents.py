@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from ..errors import ClusterError, NotASandboxError, SettingsError
-from .ahead import read_ahead
 from .api import Cluster
 from .exec import Exec, PodReference, run_in_pod
 from .tarstream import CheckedTar
+from .unpack import script, unpack
 
 __all__ = ["MARKER", "ProdDocuments", "SandboxDocuments", "adopt_documents", "sync_documents"]
 
@@ -21,10 +19,6 @@ MARKER = ".erp-sandbox"
 """In a sandbox's documents folder: says whose it is. Without it nothing there is ever replaced or removed."""
 
 OnProgress = Callable[[int, int], None]
-
-_UNIT = 1 << 16
-_UNITS = 32
-"""What is announced to the receiving end at once: 2 MiB, the last filled up with zeros, as tar archives may be."""
 
 _ATTEMPTS = 3
 _CHANGED = re.compile(r"changed as we read it|removed before we read it|File shrank|short read")
@@ -119,7 +113,7 @@ def sync_documents(
     _refuse_same(cluster, prod, sandbox)
     _require_marker(cluster, sandbox)
     for attempt in range(1, _ATTEMPTS + 1):
-        _sh(cluster, sandbox, _script("tidy"), sandbox.path, doing="tidying up the documents")
+        _sh(cluster, sandbox, script("tidy"), sandbox.path, doing="tidying up the documents")
         try:
             return _sync(cluster, prod, sandbox, on_progress)
         except _ChangedMeanwhileError:
@@ -135,41 +129,20 @@ class _ChangedMeanwhileError(ClusterError):
 def _sync(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments, on_progress: OnProgress) -> int:
     run = secrets.token_hex(4)
     incoming, old = f".erp-sandbox-incoming-{run}", f".erp-sandbox-old-{run}"
-    receive = _command(_script("receive"), f"{sandbox.path}/{incoming}")
-    with (
-        Exec(cluster, prod.pod, _command(_script("send"), prod.path, *prod.folders)) as source,
-        Exec(cluster, sandbox.pod, receive, stdin=True) as target,
-    ):
+    with Exec(cluster, prod.pod, _command(script("send"), prod.path, *prod.folders)) as source:
         archive = CheckedTar(source.output(), prod.folders)
-        sent = hashlib.sha256()
-        done = 0
-        for unit in read_ahead(_in_units(archive, sent.update), _UNITS):
-            target.write(unit)
-            if said := target.said_so_far:
-                raise _not_unpacked(sandbox, said)
-            done += len(unit)
-            on_progress(archive.entries, done)
-        _require_success(source, prod)
-        if not archive.is_complete:
-            raise ClusterError(f"what {prod.pod} sent has no end; the sandbox's documents are as they were")
-        answer = b"".join(bytes(piece) for piece in target.output()).decode(errors="replace")
-        if target.wait() != 0:
-            raise _not_unpacked(sandbox, answer or target.reason)
-    if answer.split()[:1] != [sent.hexdigest()]:
-        raise ClusterError(
-            f"what arrived in {sandbox.pod} is not what was sent; the sandbox's documents are as they were",
-            hint="Run again.",
+
+        def whole() -> Iterator[memoryview]:
+            yield from archive
+            _require_success(source, prod)
+            if not archive.is_complete:
+                raise ClusterError(f"what {prod.pod} sent has no end; the sandbox's documents are as they were")
+
+        unpack(
+            cluster, sandbox.pod, f"{sandbox.path}/{incoming}", whole(), lambda size: on_progress(archive.entries, size)
         )
-    _sh(cluster, sandbox, _script("swap"), sandbox.path, incoming, old, *prod.folders, doing="swapping documents in")
+    _sh(cluster, sandbox, script("swap"), sandbox.path, incoming, old, *prod.folders, doing="swapping documents in")
     return archive.entries
-
-
-def _not_unpacked(sandbox: SandboxDocuments, said: str) -> ClusterError:
-    reason = said.removeprefix("failed: ").strip()
-    return ClusterError(
-        f"documents cannot be unpacked in {sandbox}, which has its old ones still: {reason}",
-        hint="Is there room for two copies, and may the pod's user write there?",
-    )
 
 
 def _require_success(source: Exec, prod: ProdDocuments) -> None:
@@ -180,34 +153,6 @@ def _require_success(source: Exec, prod: ProdDocuments) -> None:
     if code == 1 and _CHANGED.search(source.said):
         raise _ChangedMeanwhileError(failed, hint="Prod's ERP wrote meanwhile, each time: run again at a quieter hour.")
     raise ClusterError(failed, hint="See documents.path and documents.folders; tar must be in prod's image.")
-
-
-def _in_units(pieces: Iterable[memoryview], note: Callable[[bytes], None]) -> Iterator[bytes]:
-    """The bytes of ``pieces`` in units, each few of them announced by their number on a line; at the end, 0.
-
-    Units, but not their announcements, are noted with ``note``.
-    """
-    rest = bytearray()
-    units = 0
-
-    def announced(unit: bytes) -> Iterator[bytes]:
-        nonlocal units
-        if units % _UNITS == 0:
-            yield f"{_UNITS}\n".encode()
-        units += 1
-        note(unit)
-        yield unit
-
-    for piece in pieces:
-        rest += piece
-        while len(rest) >= _UNIT:
-            yield from announced(bytes(rest[:_UNIT]))
-            del rest[:_UNIT]
-    if rest:
-        yield from announced(bytes(rest).ljust(_UNIT, b"\0"))
-    while units % _UNITS:
-        yield from announced(bytes(_UNIT))
-    yield b"0\n"
 
 
 def _refuse_prod(sandbox: SandboxDocuments, prods: Collection[str]) -> None:
@@ -253,7 +198,3 @@ def _sh(cluster: Cluster, place: _Documents, script: str, *arguments: str, doing
 
 def _command(script: str, *arguments: str) -> Sequence[str]:
     return ["sh", "-c", script, "sh", *arguments]
-
-
-def _script(name: str) -> str:
-    return (files(__package__) / f"{name}.sh").read_text(encoding="utf-8")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import select
 import ssl
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ from websocket import ABNF, WebSocketException
 from ..errors import ClusterError
 from .api import Cluster, refusal
 
-__all__ = ["Exec", "PodReference", "run_in_pod"]
+__all__ = ["Exec", "PodReference", "kept_open", "run_in_pod"]
 
 LineWatcher = Callable[[str], None]
 
@@ -254,6 +255,25 @@ class Exec:
             f"the connection to {self.pod} was lost before the end of what ran there{because}",
             hint="Was the pod ended, or the network cut? Run again.",
         )
+
+
+@contextmanager
+def kept_open(running: Exec) -> Iterator[None]:
+    """Keep a command that only waits connected while others work; nobody else may use ``running`` meanwhile."""
+    done = threading.Event()
+
+    def hold() -> None:
+        with suppress(ClusterError):  # whoever counts on the command gets an error of his own
+            while not done.is_set() and running.listen():
+                pass
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join()
 
 
 def run_in_pod(

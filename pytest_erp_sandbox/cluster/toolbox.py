@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shlex
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pydantic import SecretStr
 
 from ..errors import ClusterError
 from .api import LABEL, Cluster, ask, await_condition
-from .exec import Exec, PodReference, run_in_pod
+from .exec import Exec, PodReference, kept_open, run_in_pod
 from .volume import require_usable
 
 __all__ = ["CACHE", "Toolbox", "ToolboxImage", "remove_orphans", "toolbox"]
@@ -164,33 +163,15 @@ def toolbox(
             f"{pod} does not start",
             hint=f"kubectl describe pod {name} --namespace {namespace}",
         )
-        with _lifeline(cluster, pod):
+        # A connection for as long as this program lives: the pod ends with it.
+        lifeline = Exec(cluster, pod, ["sh", "-c", _LIFELINE, "sh", _SCRATCH], stdin=True)
+        with lifeline, kept_open(lifeline):
             running = Toolbox(cluster, pod)
             _require_room(running, claim)
             yield running
     finally:
         with suppress(ClusterError):  # it may not even have been made; and it has its deadline
             _delete(cluster, namespace, name)
-
-
-@contextmanager
-def _lifeline(cluster: Cluster, pod: PodReference) -> Iterator[None]:
-    """A connection to the pod for as long as this program lives: the pod ends with it."""
-    with Exec(cluster, pod, ["sh", "-c", _LIFELINE, "sh", _SCRATCH], stdin=True) as lifeline:
-
-        def hold() -> None:
-            with suppress(ClusterError):  # whoever uses the pod gets an error of his own
-                while not done.is_set() and lifeline.listen():
-                    pass
-
-        done = threading.Event()
-        holder = threading.Thread(target=hold, daemon=True)
-        holder.start()
-        try:
-            yield
-        finally:
-            done.set()
-            holder.join()
 
 
 def remove_orphans(cluster: Cluster, namespace: str) -> list[str]:

@@ -20,6 +20,7 @@ from kubernetes import client, utils
 from kubernetes.client import ApiException
 
 from pytest_erp_sandbox.cluster.api import Cluster, connect_cluster
+from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
 from pytest_erp_sandbox.cluster.workload import Workload, await_ready
 
 KUBECONFIG = os.environ.get("ERP_SANDBOX_TEST_KUBECONFIG", "")
@@ -58,6 +59,20 @@ class Kubernetes:
             return any(each.type == "Ready" and each.status == "True" for each in status.conditions or ())
 
         until(is_ready, f"pod {namespace}/{name} is ready")
+
+    def claim(self, name: str, *, mode: str = "777", **spec: Any) -> str:
+        """A claim in the sandbox's namespace, whose folder anybody may write, as with drivers that know fsGroup."""
+        body: Any = {
+            "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}, **spec},
+        }
+        self.cluster.core.create_namespaced_persistent_volume_claim(self.sandbox, body)
+        volume = {"name": "cache", "persistentVolumeClaim": {"claimName": name}}
+        mounts = [{"name": "cache", "mountPath": "/cache"}]
+        pod = self.pod(self.sandbox, f"prepares-{name}", BUSYBOX, volumes=[volume], volumeMounts=mounts)
+        reference = PodReference(self.sandbox, pod)
+        run_in_pod(self.cluster, reference, ["chmod", mode, "/cache"], doing="preparing the volume")
+        return name
 
     def workload(self, namespace: str, name: str, *, replicas: int = 1, kind: str = "Deployment") -> Workload:
         """Make a Deployment or StatefulSet whose pods sleep."""

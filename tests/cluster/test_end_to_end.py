@@ -99,7 +99,7 @@ class Town:
                 },
             },
             "cluster": {"kubeconfig": KUBECONFIG},
-            "golden": {"path": self.project / "golden"},
+            "golden": {"path": self.project / "golden", "claim": "erp-golden", "image": IMAGE},
             "agent": {"rights": RIGHTS},
         }
 
@@ -144,6 +144,11 @@ class Town:
             *core.list_namespaced_persistent_volume_claim(self.kubernetes.sandbox).items,
         ]
         return sorted(each.metadata.name for each in found if "job-name" not in (each.metadata.labels or {}))
+
+    def on_claim(self) -> list[str]:
+        """The golden dumps on the claim."""
+        pod = PodReference(self.kubernetes.sandbox, "looks-at-golden")
+        return run_in_pod(self.kubernetes.cluster, pod, ["ls", "/cache"], doing="looking").split()
 
     def job(self, name: str, *command: str, **environment: str) -> tuple[bool, str]:
         """Run a Job of deploy/, with this run's names and this machine's Python; whether it succeeded, and its log."""
@@ -327,9 +332,12 @@ def test_from_outside_the_features_are_green_and_prod_is_as_it_was(outside: Town
     prod, sandbox = outside.objects_of_prod(), outside.objects_of_sandbox()
     done = outside.run("pytest", "--erp-sandbox-reset=scenario", "features", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "28 passed" in done.stdout
     assert state(outside.kubernetes, outside.erp) == (1, None)
+    (golden,) = [path.name for path in (outside.project / "golden").glob("2*")]
+    assert golden in outside.on_claim()
     assert outside.objects_of_prod() == prod
-    assert outside.objects_of_sandbox() == sandbox
+    until(lambda: outside.objects_of_sandbox() == sandbox, "the sandbox's namespace is as it was, without a toolbox")
     password = str(conninfo_to_dict(outside.estate.prod_dsn.get_secret_value())["password"])
     assert password not in done.stdout + done.stderr
 
@@ -365,8 +373,7 @@ def test_inside_the_features_are_green_through_the_claim(inside: Town) -> None:
         "refresh", "pytest", "--erp-sandbox-reset=scenario", "features", "-p", "no:cacheprovider"
     )
     assert succeeded, log
-    golden = PodReference(inside.kubernetes.sandbox, "looks-at-golden")
-    assert run_in_pod(inside.kubernetes.cluster, golden, ["sh", "-c", "ls -d /cache/2*/dump"], doing="looking")
+    assert inside.on_claim()
     assert state(inside.kubernetes, inside.erp) == (1, None)
 
 

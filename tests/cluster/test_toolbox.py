@@ -15,11 +15,10 @@ import pytest
 from pydantic import SecretStr
 
 from pytest_erp_sandbox import ClusterError
-from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, remove_orphans, toolbox
 from pytest_erp_sandbox.cluster.volume import require_usable
 
-from .kubernetes import BUSYBOX, IMAGE, KUBECONFIG, Kubernetes, until
+from .kubernetes import IMAGE, KUBECONFIG, Kubernetes, until
 
 SECRET = "-".join(["geheim", "ü'\"$(x)\\"])
 SELECTOR = "app.kubernetes.io/managed-by=erp-sandbox"
@@ -37,13 +36,7 @@ def claim(kubernetes: Kubernetes, name: str, **spec: Any) -> str:
 @pytest.fixture(scope="module")
 def golden(kubernetes: Kubernetes) -> str:
     """A claim whose folder the toolbox's group may write, as drivers that know fsGroup make it."""
-    name = claim(kubernetes, "golden")
-    volume = {"name": "cache", "persistentVolumeClaim": {"claimName": name}}
-    mounts = [{"name": "cache", "mountPath": "/cache"}]
-    pod = kubernetes.pod(kubernetes.sandbox, "prepares-golden", BUSYBOX, volumes=[volume], volumeMounts=mounts)
-    reference = PodReference(kubernetes.sandbox, pod)
-    run_in_pod(kubernetes.cluster, reference, ["chmod", "777", "/cache"], doing="preparing the volume")
-    return name
+    return kubernetes.claim("golden")
 
 
 def started(kubernetes: Kubernetes, golden: str, image: str = IMAGE, **options: Any) -> Any:
@@ -196,12 +189,7 @@ def test_a_claim_without_a_volume_is_said(kubernetes: Kubernetes) -> None:
 
 
 def test_a_volume_that_the_toolbox_may_not_write_is_said(kubernetes: Kubernetes) -> None:
-    name = claim(kubernetes, "roots")
-    volume = {"name": "cache", "persistentVolumeClaim": {"claimName": name}}
-    mounts = [{"name": "cache", "mountPath": "/cache"}]
-    pod = kubernetes.pod(kubernetes.sandbox, "prepares-roots", BUSYBOX, volumes=[volume], volumeMounts=mounts)
-    script = ["sh", "-c", "mkdir /cache/x; chmod 555 /cache; chown 0:0 /cache"]
-    run_in_pod(kubernetes.cluster, PodReference(kubernetes.sandbox, pod), script, doing="preparing the volume")
+    name = kubernetes.claim("roots", mode="555")
     with (
         pytest.raises(ClusterError, match=r"cannot be written by the toolbox(.|\n)*Permission denied"),
         started(kubernetes, name),
