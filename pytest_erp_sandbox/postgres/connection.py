@@ -164,7 +164,8 @@ class _Database:
             options: further session settings, ``-c name=value …``.
         """
         parameters = self._all_parameters(application_name, options)
-        parameters.pop("password", None)
+        for name in ("password", *(("user",) if self.login else ())):
+            parameters.pop(name, None)
         return make_conninfo(**parameters)
 
     def _all_parameters(self, application_name: str, options: str) -> dict[str, str]:
@@ -173,10 +174,13 @@ class _Database:
 
     def _own_parameters(self, application_name: str, options: str = "") -> dict[str, str]:
         """Those of our own sessions, which speak UTF-8 whatever the environment or the database does."""
-        return {**self._all_parameters(application_name, options), "client_encoding": "UTF8"}
+        login = {name: value.get_secret_value() for name, value in self.login().items()} if self.login else {}
+        return {**self._all_parameters(application_name, options), "client_encoding": "UTF8", **login}
 
     def secret_environment(self) -> dict[str, SecretStr]:
-        """The password as libpq's programs take it, for a child program's environment."""
+        """The password as libpq's programs take it, for a child program's environment; and a user that may change."""
+        if self.login is not None:
+            return {f"PG{name.upper()}": value for name, value in self.login().items()}
         return {} if self.password is None else {"PGPASSWORD": self.password}
 
     def __str__(self) -> str:

@@ -1,0 +1,115 @@
+"""Databases whose credentials stand elsewhere, and may change at any moment."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from pytest_erp_sandbox import PostgresError
+from pytest_erp_sandbox.demo.server import Server
+from pytest_erp_sandbox.postgres.program import run
+from pytest_erp_sandbox.reach import reached
+from pytest_erp_sandbox.settings import Settings, load_settings
+
+from .servers import connect
+
+NewLogin = Callable[[], str]
+
+
+@pytest.fixture
+def rotate(server: Server, tmp_path: Path) -> NewLogin:
+    """Makes a login and puts it into the mounted secret, in the place of the one before, which is dropped."""
+    logins: list[str] = []
+
+    def new() -> str:
+        login, password = f"v-{secrets.token_hex(4)}", secrets.token_hex(8)
+        with connect(server.dsn()) as admin:
+            admin.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(login), sql.Literal(password))
+            )
+            for old in logins:
+                admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(old)))
+        logins.append(login)
+        version = tmp_path / "mount" / f"..{login}"
+        version.mkdir(parents=True)
+        (version / "username").write_text(login)
+        (version / "password").write_text(password)
+        (tmp_path / "mount" / "..tmp").symlink_to(version.name)
+        (tmp_path / "mount" / "..tmp").rename(tmp_path / "mount" / "..data")
+        return login
+
+    return new
+
+
+@pytest.fixture
+def settings(server: Server, tmp_path: Path) -> Settings:
+    where = conninfo_to_dict(server.dsn().get_secret_value())
+    dsn = f"host={where['host']} port={where['port']} dbname=postgres"
+    (tmp_path / "erp-sandbox.toml").write_text(
+        f'prod = {{ dsn = "{dsn}", credentials = "mount" }}\nsandbox = {{ dsn = "{dsn}", credentials = "mount" }}\n'
+    )
+    loaded = load_settings(tmp_path)
+    assert loaded is not None
+    return loaded
+
+
+def user_of(connection: psycopg.Connection[tuple[object, ...]]) -> object:
+    with connection:
+        row = connection.execute("SELECT session_user").fetchone()
+        assert row is not None
+        return row[0]
+
+
+def test_each_connection_has_the_credentials_of_its_moment(settings: Settings, rotate: NewLogin) -> None:
+    first = rotate()
+    with reached(settings) as complete:
+        prod, sandbox = complete.prod.database(), complete.all_sandboxes[0].database()
+        assert prod is not None
+        assert (user_of(prod.connect()), user_of(sandbox.connect())) == (first, first)
+        second = rotate()
+        assert (user_of(prod.connect()), user_of(sandbox.connect())) == (second, second)
+
+
+def test_a_session_that_is_open_outlives_the_login_and_programs_get_the_new_one(
+    settings: Settings, rotate: NewLogin, server: Server
+) -> None:
+    rotate()
+    with reached(settings) as complete:
+        sandbox = complete.all_sandboxes[0].database()
+        with sandbox.connect() as before:
+            second = rotate()
+            assert before.execute("SELECT 1").fetchone() == (1,)
+            said: list[str] = []
+            statement = "DO $$ BEGIN RAISE WARNING '%', session_user; END $$"
+            run(
+                [server.programs / "psql", "-Xq", "-c", statement, "-d", sandbox.public_conninfo()],
+                sandbox.secret_environment(),
+                doing="psql",
+                watch=said.append,
+            )
+            assert second in "\n".join(said)
+
+
+def test_no_command_line_and_no_name_has_the_password(settings: Settings, rotate: NewLogin, tmp_path: Path) -> None:
+    rotate()
+    password = (tmp_path / "mount" / "..data" / "password").read_text()
+    with reached(settings) as complete:
+        sandbox = complete.all_sandboxes[0].database()
+        assert password not in f"{sandbox.public_conninfo()} {sandbox} {sandbox!r} {complete!r}"
+        assert password in [secret.get_secret_value() for secret in complete.secrets()]
+
+
+def test_credentials_that_do_not_work_any_more_are_said_without_the_password(
+    settings: Settings, rotate: NewLogin, tmp_path: Path
+) -> None:
+    rotate()
+    (tmp_path / "mount" / "..data" / "password").write_text("a wrong one")
+    with reached(settings) as complete, pytest.raises(PostgresError, match="password authentication failed") as failure:
+        complete.all_sandboxes[0].database().connect()
+    assert "a wrong one" not in str(failure.value)
