@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .settings import DocumentsSettings, ProdSettings, SandboxSettings, Settings
 
 _AnyPlace = TypeVar("_AnyPlace", "ProdSettings", "SandboxSettings")
+
+ShareGoldenDumps = Callable[[Sequence[str]], None]
 
 __all__ = [
     "cluster_of",
@@ -96,15 +98,19 @@ def _reached(
     read = _reader(settings, place, setting)
     if read is not None:
         given.update((name, value.get_secret_value()) for name, value in read().items())
+    at = None
     if place.forward is not None:
-        given["host"], given["port"] = "127.0.0.1", str(_forward(settings, place, setting, forwards, on_trouble))
+        workload = _workload(place.forward, place.namespace, f"{setting}.forward")
+        local = forwards.enter_context(_forwarded(settings, workload, place.forward_port, on_trouble))
+        given["host"], given["port"] = "127.0.0.1", str(local)
         given.pop("hostaddr", None)
+        at = str(workload)
 
     def login() -> dict[str, SecretStr]:
         assert read is not None
         return {name: value for name, value in read().items() if name in ("user", "password")}
 
-    return place.reached(dsn_of(given), None if read is None else login)
+    return place.reached(dsn_of(given), None if read is None else login, at)
 
 
 def _reader(settings: Settings, place: _AnyPlace, setting: str) -> Callable[[], Mapping[str, SecretStr]] | None:
@@ -121,13 +127,12 @@ def _reader(settings: Settings, place: _AnyPlace, setting: str) -> Callable[[], 
     return StoredSecret(cluster_of(settings), reference, keys).read
 
 
-def _forward(
-    settings: Settings, place: _AnyPlace, setting: str, forwards: ExitStack, on_trouble: Callable[[str], None]
-) -> int:
+def _forwarded(
+    settings: Settings, workload: Workload, port: int, on_trouble: Callable[[str], None]
+) -> AbstractContextManager[int]:
     from .cluster.forward import forwarded
 
-    workload = _workload(place.forward, place.namespace, f"{setting}.forward")
-    return forwards.enter_context(forwarded(cluster_of(settings), workload, place.forward_port, on_trouble))
+    return forwarded(cluster_of(settings), workload, port, on_trouble)
 
 
 def _workload(text: str | None, namespace: str | None, setting: str) -> Workload:
@@ -179,18 +184,18 @@ def erp_up(settings: Settings, place: SandboxSettings) -> int | None:
 
 
 @contextmanager
-def shared_golden_dumps(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+def shared_golden_dumps(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[ShareGoldenDumps]:
     """Hold the golden dumps on the claim, if the settings name one, with all of them brought into the cache here.
 
     Returns:
-        What makes the claim have what the cache here has.
+        What makes the claim have the golden dumps of the cache here, by name.
 
     Raises:
         ClusterError: the claim cannot be used, or no pod be started that mounts it.
     """
     golden = settings.golden
     if golden.claim is None:
-        yield lambda: None
+        yield lambda _names: None
         return
     from .cluster.claim import bring, locked, put, remove
     from .cluster.toolbox import ToolboxImage, toolbox
@@ -204,8 +209,7 @@ def shared_golden_dumps(settings: Settings, on_wait: Callable[[str], None]) -> I
     ):
         there = bring(running, golden.path)
 
-        def share() -> None:
-            here = [path.name for path in sorted(golden.path.glob("[0-9]*Z-*"))]
+        def share(here: Sequence[str]) -> None:
             for name in here:
                 if name not in there:
                     put(running, golden.path / name)

@@ -47,7 +47,7 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
     cache = GoldenCache(settings.golden.path, settings.golden.keep)
     with shared_golden_dumps(settings, progress.say) as share:
         golden = _golden_dump(settings, cache, lease_sandbox, run, progress)
-        share()
+        share([entry.id for entry in cache.entries()])
     return golden
 
 
@@ -69,22 +69,27 @@ def _golden_dump(
 def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progress) -> Golden:
     """The newest golden dump of the prod that the settings name; where they name none, of the only one there is."""
     named = str(settings.prod.database() or settings.prod.dump or "")
-    names = {golden.manifest.source.name for golden in cache.entries()}
-    if named in names:
-        names = {named}
-    if len(names) > 1:
+    prods = {_prod_of(golden.manifest): golden.manifest.source.name for golden in cache.entries()}
+    if named in prods.values():
+        prods = {prod: name for prod, name in prods.items() if name == named}
+    if len(prods) > 1:
         raise GoldenError(
             f"{cache.path} has golden dumps of several prods, and which one to take is not said:\n"
-            + "\n".join(f"  {name}" for name in sorted(names)),
+            + "\n".join(f"  {name}" for name in sorted(prods.values())),
             hint="Set prod.dsn or prod.dump to one of them (it is not read), or `erp-sandbox forget` the others.",
         )
-    golden = cache.newest(lambda manifest: manifest.source.name in names, progress.say)
+    golden = cache.newest(lambda manifest: _prod_of(manifest) in prods, progress.say)
     if golden is None:
         raise GoldenError(
             f'there is no golden dump in {cache.path}, and refresh is "never"',
             hint="Make one where prod can be reached: `erp-sandbox refresh-from-prod`.",
         )
     return golden
+
+
+def _prod_of(manifest: Manifest) -> str:
+    """Tells prods apart: a server has one identity, by whatever way it was reached; a file has its name."""
+    return manifest.source.identity if manifest.source.kind == "server" else manifest.source.name
 
 
 def _is_fresh(manifest: Manifest, *, settings: Settings, source: Source, run: str) -> bool:

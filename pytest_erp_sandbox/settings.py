@@ -99,6 +99,7 @@ class _DatabaseSettings(_Table):
     forward_port: int = 5432
     """The port of its pods."""
     _login: Login | None = PrivateAttr(default=None)
+    _at: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -113,10 +114,10 @@ class _DatabaseSettings(_Table):
         """Whether it is said where a server is."""
         return not (self.dsn is None and self.secret is None and self.credentials is None)
 
-    def reached(self, dsn: SecretStr, login: Login | None) -> Self:
-        """The same, with a complete DSN, and what gives the credentials of the moment."""
+    def reached(self, dsn: SecretStr, login: Login | None, at: str | None) -> Self:
+        """The same, with a complete DSN, what gives the credentials of the moment, and what to call the place."""
         copy = self.model_copy(update={"dsn": dsn})
-        copy._login = login
+        copy._login, copy._at = login, at
         return copy
 
 
@@ -162,7 +163,7 @@ class ProdSettings(_DatabaseSettings):
         if self.dsn is None:
             return None
         milliseconds = int(self.lock_wait_timeout.total_seconds() * 1000)
-        return ProdDatabase(self.dsn, "prod.dsn", lock_timeout=f"{milliseconds}ms", login=self._login)
+        return ProdDatabase(self.dsn, "prod.dsn", lock_timeout=f"{milliseconds}ms", login=self._login, at=self._at)
 
 
 class ErpSettings(_Table):
@@ -215,7 +216,9 @@ class SandboxSettings(_DatabaseSettings):
         from .postgres.connection import SandboxDatabase
 
         dsn = self.dsn or SecretStr("")
-        return SandboxDatabase(dsn, f"{self.name}.dsn", role=self.role, may_lose=self.may_lose, login=self._login)
+        return SandboxDatabase(
+            dsn, f"{self.name}.dsn", role=self.role, may_lose=self.may_lose, login=self._login, at=self._at
+        )
 
 
 class GoldenSettings(_Table):

@@ -19,7 +19,7 @@ from .unpack import unpack
 
 __all__ = ["bring", "locked", "put", "remove"]
 
-_ENTRY = re.compile(r"[0-9]{8}T[0-9]+Z-[0-9a-f]+")
+_ENTRY = re.compile(r"[0-9]{8}T[0-9.]+Z")
 """Names of golden dumps, as the cache makes them."""
 
 _PIECE = 1 << 16

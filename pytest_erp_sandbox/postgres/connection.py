@@ -135,11 +135,13 @@ class _Database:
         dsn: as the settings have it.
         setting: the setting it stands in, for messages.
         login: gives user and password of the moment, for each session anew; they win over the DSN's.
+        at: what to call the place, where host and port say nothing lasting.
     """
 
     dsn: SecretStr
     setting: str
     login: Login | None = field(default=None, repr=False, compare=False, kw_only=True)
+    at: str | None = field(default=None, compare=False, kw_only=True)
     _parameters: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -186,6 +188,8 @@ class _Database:
     def __str__(self) -> str:
         shown = self._parameters
         database = repr(shown["dbname"]) if "dbname" in shown else "the default database"
+        if self.at is not None:
+            return f"{database} at {self.at}"
         service = f"service {shown['service']!r}" if "service" in shown else "libpq's default host"
         place = shown.get("host") or shown.get("hostaddr") or service
         port = f":{shown['port']}" if "port" in shown else ""

@@ -14,7 +14,7 @@ from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, too
 
 from .kubernetes import IMAGE, Kubernetes
 
-NAMES = ("20261124T000001Z-00000001", "20261124T000002Z-00000002")
+NAMES = ("20261124T000001.000001Z", "20261124T000002.000002Z")
 
 
 def entry(folder: Path, name: str, content: bytes = b"x") -> Path:
@@ -80,7 +80,6 @@ def test_removed_ones_are_gone(box: Toolbox, tmp_path: Path) -> None:
 
 def test_one_that_cannot_be_read_leaves_nothing_here(box: Toolbox, tmp_path: Path) -> None:
     put(box, entry(tmp_path / "ours", NAMES[0]))
-    box.run(["sh", "-c", f"ln -s /etc/passwd {CACHE}/{NAMES[0]}/dump/../../../etc 2>&1; true"], doing="the test")
     box.run(["chmod", "000", f"{CACHE}/{NAMES[0]}/dump"], doing="the test")
     here = tmp_path / "here"
     here.mkdir()
