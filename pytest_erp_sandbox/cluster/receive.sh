@@ -13,7 +13,7 @@ fail() {
 
 said=$({ mkdir -m 700 "$1" && cd "$1" && mkdir tree && mkfifo copy; } 2>&1) || fail "$said"
 cd "$1" || fail "$1 is gone"
-sha256sum <copy >sum &
+md5sum <copy >sum &
 while read -r units && [ "$units" -gt 0 ]; do
     dd bs=65536 count="$units" iflag=fullblock 2>/dev/null || exit 1
 done | tee copy | {

@@ -38,7 +38,8 @@ def unpack(
     Raises:
         ClusterError: it cannot be unpacked, or what arrived is not what was sent.
     """
-    sent, done = hashlib.sha256(), 0
+    # Against what gets lost or mixed up, not against forgers: sha256sum costs busybox as much as all the rest.
+    sent, done = hashlib.md5(usedforsecurity=False), 0
     with Exec(cluster, pod, ["sh", "-c", script("receive"), "sh", folder], stdin=True) as target:
         for unit in read_ahead(_in_units(pieces, sent.update), _UNITS):
             target.write(unit)
