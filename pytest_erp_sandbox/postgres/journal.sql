@@ -1,0 +1,271 @@
+-- The journal: its schema, its tables, and the functions that do not depend on the sandbox's tables.
+
+CREATE SCHEMA erp_sandbox_journal;
+
+CREATE TABLE erp_sandbox_journal.baseline (
+    id text NOT NULL,
+    system_identifier bigint NOT NULL,
+    database oid NOT NULL,
+    -- The last transaction of which nothing needs to be undone; younger ones left younger rows in the catalogue.
+    xid bigint NOT NULL,
+    -- What makes every rewind impossible, in words.
+    obstacle text
+);
+
+-- Emptied by a crash of the server, as are the sandbox's own unlogged tables.
+CREATE UNLOGGED TABLE erp_sandbox_journal.uncrashed (yes boolean);
+INSERT INTO erp_sandbox_journal.uncrashed VALUES (true);
+
+CREATE TABLE erp_sandbox_journal.tables (
+    relation oid PRIMARY KEY,
+    name text NOT NULL,
+    -- Why what is written into it cannot be undone, in words.
+    obstacle text,
+    -- Its journal, if it has one of its own; otherwise that is erp_sandbox_journal.rows.
+    own text,
+    -- The columns that tell one row from another; NULL where no key does.
+    key text[],
+    columns text[] NOT NULL,
+    -- Common table expressions that undo what happened to it, and the query that says what they did: for a table that
+    -- must be undone in one statement with others, since foreign keys act, or cannot wait for the transaction's end.
+    entangled boolean NOT NULL,
+    undo text,
+    tally text,
+    -- The same, for where values that are unique were swapped: all rows are taken out before they are put back.
+    replacing_undo text,
+    replacing_tally text,
+    -- Queries: how many of its rows were written in an order that is not known; what has changed.
+    doubts text,
+    changes text
+);
+
+-- A line for each statement that wrote: every writer holds a lock on this table until its transaction ends.
+CREATE SEQUENCE erp_sandbox_journal.call_ids;
+CREATE TABLE erp_sandbox_journal.calls (
+    id bigint NOT NULL,
+    relation oid NOT NULL,
+    -- I, U, D; X for what cannot be undone.
+    operation "char" NOT NULL,
+    -- Whether it ran within another statement, of which the lines may be younger although it began earlier.
+    nested boolean NOT NULL,
+    -- When the statement that the client sent began.
+    sent timestamptz NOT NULL
+) WITH (autovacuum_enabled = false);
+
+-- The rows that were written: old ones whole, new ones by their key, or whole where their table has none.
+CREATE TABLE erp_sandbox_journal.rows (
+    call bigint NOT NULL,
+    relation oid NOT NULL,
+    is_new boolean NOT NULL,
+    key text[],
+    image text
+) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+
+CREATE TABLE erp_sandbox_journal.catalogue (catalog text PRIMARY KEY, objects bigint NOT NULL);
+
+-- How many of a table's rows were put back, and whether that is not what was to be.
+CREATE TYPE erp_sandbox_journal.undone AS (
+    relation oid, removed bigint, changed bigint, restored bigint, is_wrong boolean
+);
+
+-- What a sequence of the baseline's was; for those with a cache, sessions may hold values that nobody can take back.
+CREATE TYPE erp_sandbox_journal.sequence_state AS (
+    sequence oid, last_value bigint, is_called boolean, is_cached boolean
+);
+
+-- Notes that a table was written whose rows cannot be put back.
+CREATE FUNCTION erp_sandbox_journal.mark() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO erp_sandbox_journal.calls
+    VALUES (nextval('erp_sandbox_journal.call_ids'), TG_RELID, 'X', false, statement_timestamp());
+    RETURN NULL;
+END
+$$;
+
+-- Other sessions of this database that have written and not yet ended their transactions, in words.
+CREATE FUNCTION erp_sandbox_journal.writers() RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(who, '; ' ORDER BY who) FROM (
+        SELECT DISTINCT format('pid %s, login %s, application %s', activity.pid, usename,
+            coalesce(nullif(application_name, ''), 'unnamed')) AS who
+        FROM pg_locks JOIN pg_stat_activity AS activity ON activity.pid = pg_locks.pid
+        WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+            AND datname = current_database() AND activity.pid <> pg_backend_pid()
+        UNION ALL
+        SELECT format('the prepared transaction %L of %s', gid, owner)
+        FROM pg_prepared_xacts WHERE database = current_database()
+    ) AS found
+$$;
+
+-- Waits until no other session's transaction has written anything, and keeps new ones from it until the commit.
+CREATE FUNCTION erp_sandbox_journal.await_writers(patience interval) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    deadline timestamptz := clock_timestamp() + patience;
+    late text;
+BEGIN
+    BEGIN
+        PERFORM set_config('lock_timeout', greatest(1, extract(epoch FROM patience) * 1000)::int::text, true);
+        LOCK TABLE erp_sandbox_journal.calls IN EXCLUSIVE MODE;
+    EXCEPTION WHEN lock_not_available THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES002', MESSAGE = coalesce(erp_sandbox_journal.writers(), 'a session');
+    END;
+    -- Who began to write before that lock and has not come to the journal yet. Mostly nobody: the snapshot tells.
+    WHILE EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS running
+                  WHERE running <> pg_current_xact_id()) LOOP
+        late := erp_sandbox_journal.writers();
+        EXIT WHEN late IS NULL;
+        IF clock_timestamp() > deadline THEN
+            RAISE EXCEPTION USING ERRCODE = 'ES002', MESSAGE = late;
+        END IF;
+        PERFORM pg_sleep(0.005);
+    END LOOP;
+END
+$$;
+
+-- The catalogue as far as it is the users': how many rows each part has, and how many are younger than ``since``.
+-- ``known_objects`` is quick and counts temporary objects too, ``lasting_objects`` leaves them out.
+DO $$
+DECLARE
+    form text := 'SELECT %1$L, count(*), count(*) FILTER (WHERE age(xmin) < since) FROM pg_catalog.%1$I WHERE %2$s';
+    temporary text := '(SELECT oid FROM pg_class WHERE relpersistence = ''t'')';
+    temporary_schemas text := '(SELECT oid FROM pg_namespace WHERE nspname ~ ''^pg_(toast_)?temp_'')';
+    parts text[] := ARRAY[
+        ['pg_aggregate', 'aggfnoid', ''],
+        ['pg_amop', 'oid', ''],
+        ['pg_amproc', 'oid', ''],
+        ['pg_attrdef', 'oid', 'adrelid NOT IN ' || temporary],
+        ['pg_attribute', 'attrelid', 'attrelid NOT IN ' || temporary],
+        ['pg_cast', 'oid', ''],
+        ['pg_class', 'oid', 'oid NOT IN ' || temporary],
+        ['pg_collation', 'oid', 'collnamespace NOT IN ' || temporary_schemas],
+        ['pg_constraint', 'oid', 'connamespace NOT IN ' || temporary_schemas],
+        ['pg_conversion', 'oid', ''],
+        ['pg_default_acl', 'oid', ''],
+        ['pg_description', 'objoid', 'objoid NOT IN ' || temporary],
+        ['pg_enum', 'oid', ''],
+        ['pg_event_trigger', 'oid', ''],
+        ['pg_extension', 'oid', ''],
+        ['pg_foreign_server', 'oid', ''],
+        ['pg_foreign_table', 'ftrelid', ''],
+        ['pg_index', 'indexrelid', 'indrelid NOT IN ' || temporary],
+        ['pg_inherits', 'inhrelid', 'inhrelid NOT IN ' || temporary],
+        ['pg_language', 'oid', ''],
+        ['pg_largeobject_metadata', 'oid', ''],
+        ['pg_opclass', 'oid', ''],
+        ['pg_operator', 'oid', ''],
+        ['pg_opfamily', 'oid', ''],
+        ['pg_partitioned_table', 'partrelid', 'partrelid NOT IN ' || temporary],
+        ['pg_policy', 'oid', ''],
+        ['pg_proc', 'oid', 'pronamespace NOT IN ' || temporary_schemas],
+        ['pg_publication', 'oid', ''],
+        ['pg_publication_rel', 'oid', ''],
+        ['pg_range', 'rngtypid', ''],
+        ['pg_rewrite', 'oid', 'ev_class NOT IN ' || temporary],
+        ['pg_sequence', 'seqrelid', 'seqrelid NOT IN ' || temporary],
+        ['pg_statistic_ext', 'oid', 'stxrelid NOT IN ' || temporary],
+        ['pg_transform', 'oid', ''],
+        ['pg_trigger', 'oid', 'tgrelid NOT IN ' || temporary],
+        ['pg_ts_config', 'oid', ''],
+        ['pg_ts_dict', 'oid', ''],
+        ['pg_type', 'oid', 'typnamespace NOT IN ' || temporary_schemas]
+    ];
+    -- Schemas are few, and the ones that come with the database can be changed too.
+    schemas text := 'nspname !~ ''^pg_(toast_)?temp_''';
+    quick text := format(form, 'pg_namespace', schemas);
+    exact text := quick;
+    signature text := 'CREATE FUNCTION erp_sandbox_journal.%I(since int, OUT catalog text, OUT objects bigint,'
+        ' OUT young bigint) RETURNS SETOF record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS'
+        ' ''BEGIN RETURN QUERY %s; END''';
+    part text[];
+BEGIN
+    FOREACH part SLICE 1 IN ARRAY parts LOOP
+        -- 16384: the first that is not the server's own.
+        quick := quick || ' UNION ALL ' || format(form, part[1], part[2] || ' >= 16384');
+        exact := exact || ' UNION ALL ' || format(form, part[1],
+            part[2] || ' >= 16384' || CASE part[3] WHEN '' THEN '' ELSE ' AND ' || part[3] END);
+    END LOOP;
+    EXECUTE format(signature, 'known_objects', replace(quick, '''', ''''''));
+    EXECUTE format(signature, 'lasting_objects', replace(exact, '''', ''''''));
+END
+$$;
+
+-- What is not as in the baseline's catalogue, in words; NULL if all is. ``since`` is the age of the baseline.
+CREATE FUNCTION erp_sandbox_journal.altered(since int) RETURNS text LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parts text;
+    things text;
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM erp_sandbox_journal.known_objects(since) AS now
+        JOIN erp_sandbox_journal.catalogue AS before ON before.catalog = now.catalog
+        WHERE now.objects <> before.objects OR now.young > 0
+    ) THEN
+        RETURN NULL;
+    END IF;
+    SELECT string_agg(now.catalog, ', ' ORDER BY now.catalog) INTO parts
+    FROM erp_sandbox_journal.lasting_objects(since) AS now
+    JOIN erp_sandbox_journal.catalogue AS before ON before.catalog = now.catalog
+    WHERE now.objects <> before.objects OR now.young > 0;
+    IF parts IS NULL THEN
+        RETURN NULL;
+    END IF;
+    SELECT string_agg(thing, ', ' ORDER BY thing) INTO things FROM (
+        SELECT oid::regclass::text AS thing FROM pg_class
+        WHERE age(xmin) < since AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND relpersistence <> 't'
+        UNION SELECT attrelid::regclass::text FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE age(pg_attribute.xmin) < since AND relkind IN ('r', 'p', 'v', 'm', 'f') AND relpersistence <> 't'
+        UNION SELECT tgrelid::regclass::text FROM pg_trigger WHERE age(xmin) < since
+        UNION SELECT oid::regprocedure::text FROM pg_proc WHERE age(xmin) < since
+        LIMIT 8
+    ) AS found;
+    RETURN parts || coalesce(': ' || things, '');
+END
+$$;
+
+-- Makes moved_sequences(): what is not as it is now, with what it is now.
+CREATE FUNCTION erp_sandbox_journal.note_sequences() RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    sequence record;
+    state record;
+    queries text[] := ARRAY['SELECT NULL::oid, NULL::bigint, NULL::boolean, NULL::boolean WHERE false'];
+BEGIN
+    FOR sequence IN
+        SELECT pg_class.oid, format('%I.%I', nspname, relname) AS name, seqcache > 1 AS is_cached
+        FROM pg_class
+        JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        JOIN pg_sequence ON seqrelid = pg_class.oid
+        WHERE relowner = current_user::regrole AND relpersistence <> 't' AND nspname <> 'erp_sandbox_journal'
+    LOOP
+        EXECUTE format('SELECT last_value, is_called FROM %s', sequence.name) INTO state;
+        queries := queries || format(
+            'SELECT %1$s::oid, %2$L::bigint, %3$L::boolean, %4$L::boolean FROM %5$s'
+            ' WHERE last_value <> %2$L OR is_called <> %3$L',
+            sequence.oid, state.last_value, state.is_called, sequence.is_cached, sequence.name);
+    END LOOP;
+    EXECUTE format('CREATE FUNCTION erp_sandbox_journal.moved_sequences() RETURNS SETOF'
+        ' erp_sandbox_journal.sequence_state LANGUAGE plpgsql AS %L',
+        'BEGIN RETURN QUERY ' || array_to_string(queries, ' UNION ALL ') || '; END');
+END
+$$;
+
+-- The last step: from here on, what is written is journalled, and what is defined is noticed.
+CREATE FUNCTION erp_sandbox_journal.begin_baseline(id text, patience interval) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    REVOKE ALL ON ALL FUNCTIONS IN SCHEMA erp_sandbox_journal FROM PUBLIC;
+    INSERT INTO erp_sandbox_journal.baseline
+    SELECT begin_baseline.id, (SELECT system_identifier FROM pg_control_system()),
+        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        pg_current_xact_id()::text::bigint,
+        (SELECT 'materialized views can be refreshed unseen: ' || string_agg(indrelid::regclass::text, ', ')
+         FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE relkind = 'm' AND indisunique);
+    UPDATE erp_sandbox_journal.baseline SET obstacle = 'there are large objects, which cannot be journalled'
+    WHERE EXISTS (SELECT FROM pg_largeobject_metadata);
+    PERFORM erp_sandbox_journal.await_writers(patience);
+    INSERT INTO erp_sandbox_journal.catalogue
+    SELECT catalog, objects FROM erp_sandbox_journal.lasting_objects(0);
+END
+$$;
