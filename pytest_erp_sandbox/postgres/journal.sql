@@ -7,7 +7,7 @@ CREATE TABLE erp_sandbox_journal.baseline (
     system_identifier bigint NOT NULL,
     database oid NOT NULL,
     -- The last transaction of which nothing needs to be undone; younger ones left younger rows in the catalogue.
-    xid bigint NOT NULL,
+    xid xid8 NOT NULL,
     -- What makes every rewind impossible, in words.
     obstacle text
 );
@@ -49,7 +49,9 @@ CREATE TABLE erp_sandbox_journal.calls (
     -- Whether it ran within another statement, of which the lines may be younger although it began earlier.
     nested boolean NOT NULL,
     -- When the statement that the client sent began.
-    sent timestamptz NOT NULL
+    sent timestamptz NOT NULL,
+    -- How many rows it wrote into the journal.
+    lines bigint NOT NULL
 ) WITH (autovacuum_enabled = false);
 
 -- The rows that were written: old ones whole, new ones by their key, or whole where their table has none.
@@ -78,7 +80,7 @@ CREATE FUNCTION erp_sandbox_journal.mark() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO erp_sandbox_journal.calls
-    VALUES (nextval('erp_sandbox_journal.call_ids'), TG_RELID, 'X', false, statement_timestamp());
+    VALUES (nextval('erp_sandbox_journal.call_ids'), TG_RELID, 'X', false, statement_timestamp(), 0);
     RETURN NULL;
 END
 $$;
@@ -110,9 +112,9 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RAISE EXCEPTION USING ERRCODE = 'ES002', MESSAGE = coalesce(erp_sandbox_journal.writers(), 'a session');
     END;
-    -- Who began to write before that lock and has not come to the journal yet. Mostly nobody: the snapshot tells.
-    WHILE EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot()) AS running
-                  WHERE running <> pg_current_xact_id()) LOOP
+    -- Who began to write before that lock and has not come to the journal yet. Mostly nobody: then no transaction that
+    -- is still running is older than this one.
+    WHILE pg_snapshot_xmin(pg_current_snapshot()) <> pg_current_xact_id() LOOP
         late := erp_sandbox_journal.writers();
         EXIT WHEN late IS NULL;
         IF clock_timestamp() > deadline THEN
@@ -123,11 +125,29 @@ BEGIN
 END
 $$;
 
--- The catalogue as far as it is the users': how many rows each part has, and how many are younger than ``since``.
+-- Why the journal is not whole, in words; NULL if it is.
+CREATE FUNCTION erp_sandbox_journal.lost(dirty oid[]) RETURNS text LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    journal text;
+    missing bigint := (SELECT coalesce(sum(lines), 0) FROM erp_sandbox_journal.calls)
+        - (SELECT count(*) FROM erp_sandbox_journal.rows);
+    found bigint;
+BEGIN
+    FOR journal IN SELECT own FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND own IS NOT NULL LOOP
+        EXECUTE format('SELECT count(*) FROM %s', journal) INTO found;
+        missing := missing - found;
+    END LOOP;
+    RETURN CASE WHEN missing <> 0 THEN 'lines of the journal were lost, or are of others' END;
+END
+$$;
+
+-- The catalogue as far as it is the users': how many rows each part has, and whether one is younger than
+-- ``since``.
 -- ``known_objects`` is quick and counts temporary objects too, ``lasting_objects`` leaves them out.
 DO $$
 DECLARE
-    form text := 'SELECT %1$L, count(*), count(*) FILTER (WHERE age(xmin) < since) FROM pg_catalog.%1$I WHERE %2$s';
+    form text := 'SELECT %1$L, count(*), coalesce(min(age(xmin)) < since, false) FROM pg_catalog.%1$I WHERE %2$s';
     temporary text := '(SELECT oid FROM pg_class WHERE relpersistence = ''t'')';
     temporary_schemas text := '(SELECT oid FROM pg_namespace WHERE nspname ~ ''^pg_(toast_)?temp_'')';
     parts text[] := ARRAY[
@@ -175,7 +195,8 @@ DECLARE
     quick text := format(form, 'pg_namespace', schemas);
     exact text := quick;
     signature text := 'CREATE FUNCTION erp_sandbox_journal.%I(since int, OUT catalog text, OUT objects bigint,'
-        ' OUT young bigint) RETURNS SETOF record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS'
+        ' OUT is_younger boolean) RETURNS SETOF record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp'
+        ' SET enable_seqscan = on AS'
         ' ''BEGIN RETURN QUERY %s; END''';
     part text[];
 BEGIN
@@ -200,14 +221,14 @@ BEGIN
     IF NOT EXISTS (
         SELECT FROM erp_sandbox_journal.known_objects(since) AS now
         JOIN erp_sandbox_journal.catalogue AS before ON before.catalog = now.catalog
-        WHERE now.objects <> before.objects OR now.young > 0
+        WHERE now.objects <> before.objects OR now.is_younger
     ) THEN
         RETURN NULL;
     END IF;
     SELECT string_agg(now.catalog, ', ' ORDER BY now.catalog) INTO parts
     FROM erp_sandbox_journal.lasting_objects(since) AS now
     JOIN erp_sandbox_journal.catalogue AS before ON before.catalog = now.catalog
-    WHERE now.objects <> before.objects OR now.young > 0;
+    WHERE now.objects <> before.objects OR now.is_younger;
     IF parts IS NULL THEN
         RETURN NULL;
     END IF;
@@ -259,7 +280,7 @@ BEGIN
     INSERT INTO erp_sandbox_journal.baseline
     SELECT begin_baseline.id, (SELECT system_identifier FROM pg_control_system()),
         (SELECT oid FROM pg_database WHERE datname = current_database()),
-        pg_current_xact_id()::text::bigint,
+        pg_current_xact_id(),
         (SELECT 'materialized views can be refreshed unseen: ' || string_agg(indrelid::regclass::text, ', ')
          FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE relkind = 'm' AND indisunique);
     UPDATE erp_sandbox_journal.baseline SET obstacle = 'there are large objects, which cannot be journalled'

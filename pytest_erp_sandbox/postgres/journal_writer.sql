@@ -7,6 +7,8 @@ DECLARE
     stack text;
     relation oid := TG_RELID;
     is_affected boolean;
+    lines bigint := 0;
+    more bigint := 0;
 BEGIN
     IF current_setting('erp_sandbox.rewinding', true) = pg_current_xact_id_if_assigned()::text THEN
         -- Below another trigger it is not one of the undo's own statements, but what a foreign key made of one.
@@ -26,15 +28,17 @@ BEGIN
     call := nextval('erp_sandbox_journal.call_ids');
     IF TG_OP <> 'INSERT' THEN
         {old_rows};
+        GET DIAGNOSTICS lines = ROW_COUNT;
     END IF;
     IF TG_OP <> 'DELETE' THEN
         {new_rows};
+        GET DIAGNOSTICS more = ROW_COUNT;
     END IF;
-    IF FOUND THEN
+    IF erp_sandbox.lines + erp_sandbox.more > 0 THEN
         GET DIAGNOSTICS stack = PG_CONTEXT;
         INSERT INTO erp_sandbox_journal.calls
         VALUES (erp_sandbox.call, erp_sandbox.relation, left(TG_OP, 1)::"char", strpos(stack, chr(10)) > 0,
-            statement_timestamp());
+            statement_timestamp(), erp_sandbox.lines + erp_sandbox.more);
     END IF;
     RETURN NULL;
 END
