@@ -78,8 +78,8 @@ class JournalledSandbox:
         self.admin.execute(f"DROP OWNED BY {ROLE}, {OTHER} CASCADE".encode())
         self.admin.execute(f"GRANT CREATE ON SCHEMA public TO {ROLE}, {OTHER}".encode())
 
-    def rewind(self) -> Outcome:
-        return rewind(self.connection, ROLE, BASELINE, lock_timeout=PATIENCE)
+    def rewind(self, patience: timedelta = PATIENCE) -> Outcome:
+        return rewind(self.connection, ROLE, BASELINE, lock_timeout=patience)
 
     def expect_baseline(self) -> None:
         now = state(self.admin)
