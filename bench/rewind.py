@@ -24,7 +24,8 @@ _SCENARIO = """
 INSERT INTO llx_societe (nom, entity, datec)
 SELECT 'Rehearsed ' || i, 1, now() FROM generate_series(1, 20) AS i;
 INSERT INTO llx_socpeople (lastname, fk_soc, entity, datec, fk_user_creat)
-SELECT 'Rehearsed ' || i, (SELECT max(rowid) FROM llx_societe) - i % 20, 1, now(), NULL FROM generate_series(1, 50) AS i;
+SELECT 'Rehearsed ' || i, (SELECT max(rowid) FROM llx_societe) - i % 20, 1, now(), NULL
+FROM generate_series(1, 50) AS i;
 UPDATE llx_societe SET nom = nom || '*' WHERE rowid IN (SELECT rowid FROM llx_societe ORDER BY rowid LIMIT 6);
 UPDATE llx_const SET value = value || '1' WHERE rowid IN (SELECT rowid FROM llx_const ORDER BY rowid LIMIT 10);
 UPDATE llx_product SET label = label || '*' WHERE rowid IN (SELECT rowid FROM llx_product ORDER BY rowid LIMIT 5);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -15,9 +15,12 @@ from ._sql import query
 from .adoption import require_mark
 from .connection import SandboxConnection, as_owner
 
-__all__ = ["SCHEMA", "drop_journal", "has_journal", "install_journal"]
+__all__ = ["LATE", "SCHEMA", "drop_journal", "has_journal", "install_journal"]
 
 SCHEMA = "erp_sandbox_journal"
+
+LATE = "ES002"
+"""The SQLSTATE for transactions that would not end; the journal's own."""
 
 LARGE = 8 * 2**20
 """From this many bytes on, a table has a journal of its own, typed: bulk statements are cheaper, installing dearer."""
@@ -65,13 +68,15 @@ def install_journal(
             connection.execute(query(__package__, "journal.sql"))
             connection.execute(query(__package__, "rewind.sql"))
             _watch(connection, large)
-            connection.execute(f"SELECT {SCHEMA}.note_sequences(), {SCHEMA}.begin_baseline(%s, %s)", [baseline, lock_timeout])
-    except psycopg.errors.LockNotAvailable:
-        raise PostgresError(
-            f"the journal cannot be installed: others write for longer than {lock_timeout}",
-            hint="End their transactions, or raise sandbox.lock-timeout.",
-        ) from None
+            connection.execute(
+                f"SELECT {SCHEMA}.note_sequences(), {SCHEMA}.begin_baseline(%s, %s)", [baseline, lock_timeout]
+            )
     except psycopg.Error as error:
+        if isinstance(error, psycopg.errors.LockNotAvailable) or error.sqlstate == LATE:
+            raise PostgresError(
+                f"the journal cannot be installed: others write for longer than {lock_timeout}",
+                hint="End their transactions, or raise sandbox.lock-timeout.",
+            ) from None
         raise PostgresError(f"the journal cannot be installed: {str(error).strip()}") from None
 
 
@@ -104,9 +109,12 @@ def _watch(connection: SandboxConnection, large: int) -> None:
             ]
         )
     )
-    with connection.cursor() as cursor, cursor.copy(f"COPY {SCHEMA}.tables FROM STDIN") as copy:
+    with connection.cursor() as writer, writer.copy(f"COPY {SCHEMA}.tables FROM STDIN") as copy:
         for table in tables:
             copy.write_row(_record(connection, table))
+
+
+_RECORDED = ("oid", "table", "obstacle", "own", "key_names", "column_names", "entangled")
 
 
 def _record(connection: SandboxConnection, table: _Pieces) -> tuple[Any, ...]:
@@ -118,7 +126,7 @@ def _record(connection: SandboxConnection, table: _Pieces) -> tuple[Any, ...]:
             texts[:4] = [*_undo(table), *_undo(table, replace=True)]
         texts[4:] = [_fill("doubts.sql", table) if form == "keyed" else None, _fill(f"changes_{form}.sql", table)]
     return (
-        *(table[name] for name in ("oid", "table", "obstacle", "own", "key_names", "column_names", "entangled")),
+        *(table[name] for name in _RECORDED),
         *(text and text.as_string(connection) for text in texts),
     )
 
@@ -157,4 +165,4 @@ def _sql(name: str) -> sql.SQL:
 
 def _trusted(piece: str) -> sql.SQL:
     # The server made it, and has quoted every name in it.
-    return sql.SQL(cast(LiteralString, piece))
+    return sql.SQL(piece)

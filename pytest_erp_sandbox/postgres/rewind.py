@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 
 from ..errors import PostgresError
 from .connection import SandboxConnection
-from .journal import SCHEMA
+from .journal import LATE, SCHEMA
 
 __all__ = ["CannotRewindError", "Outcome", "Undone", "rewind"]
 
@@ -20,7 +20,6 @@ _LOCK_TIMEOUT = timedelta(seconds=10)
 
 # Raised by rewind.sql.
 _CANNOT = "ES001"
-_LATE = "ES002"
 
 
 class CannotRewindError(PostgresError):
@@ -120,7 +119,7 @@ def _roll_back(connection: SandboxConnection) -> None:
 
 def _explained(error: psycopg.Error, lock_timeout: timedelta) -> PostgresError:
     said = (error.diag.message_primary or str(error)).strip()
-    if error.sqlstate == _LATE:
+    if error.sqlstate == LATE:
         return PostgresError(
             f"the sandbox cannot be rewound: others have written and not ended their transactions for {lock_timeout}:"
             f" {said}",

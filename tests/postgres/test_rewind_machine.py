@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import Any, ClassVar, LiteralString
+from typing import Any, ClassVar, LiteralString, NamedTuple
 
 import psycopg
 import pytest
@@ -22,7 +22,7 @@ from pytest_erp_sandbox.postgres._sql import query
 from pytest_erp_sandbox.postgres.rewind import CannotRewindError
 
 from .rewinding import OTHER, ROLE, JournalledSandbox, journalled_sandbox
-from .workloads import SETTINGS, meddling, schemas, statements
+from .workloads import SETTINGS, TABLES, meddling, schemas, statements
 
 EXAMPLES = int(os.environ.get("ERP_SANDBOX_TEST_EXAMPLES", "100"))
 
@@ -33,20 +33,22 @@ class RewindMachine(RuleBasedStateMachine):
     """Three sessions of the application's write as they like; every now and then it is all undone."""
 
     sandbox: ClassVar[JournalledSandbox]
+    tables: ClassVar[tuple[str, ...]]
 
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.sessions = [
-            self.stack.enter_context(self.sandbox.application(role)) for role in (ROLE, ROLE, OTHER)
-        ]
+        self.sessions = [self.stack.enter_context(self.sandbox.application(role)) for role in (ROLE, ROLE, OTHER)]
         for session in self.sessions:
             self._settle(session)
         self.is_spoilt = False
 
-    @initialize(made=schemas(), typed=st.booleans())
-    def make(self, made: tuple[str, ...], typed: bool) -> None:
-        self.made = made
+    @initialize(data=st.data(), typed=st.booleans(), set_to=st.tuples(*[st.sampled_from(SETTINGS)] * 3))
+    def make(self, data: st.DataObject, typed: bool, set_to: tuple[str, ...]) -> None:
+        for session, setting in zip(self.sessions, set_to, strict=True):
+            session.execute(setting.encode())
+            self._settle(session)
+        self.made = data.draw(schemas(self.tables))
         self.typed = typed
         self._begin()
 
@@ -69,8 +71,8 @@ class RewindMachine(RuleBasedStateMachine):
     def transact(self, session: int, what: str) -> None:
         self._run(session, what)
 
-    @rule(session=SESSIONS, data=st.data())
-    def meddle(self, session: int, data: st.DataObject) -> None:
+    @rule(data=st.data())
+    def meddle(self, data: st.DataObject) -> None:
         idle = [each.info.transaction_status is TransactionStatus.IDLE for each in self.sessions]
         if all(idle) and not self.is_spoilt and data.draw(st.integers(0, 3)) == 0:
             self._run(0, data.draw(meddling(self.made)))
@@ -158,8 +160,8 @@ def adopted(server: Server) -> Iterator[JournalledSandbox]:
         yield made
 
 
-def run_machine(sandbox: JournalledSandbox, examples: int, **more: Any) -> None:
-    machine = type("Machine", (RewindMachine,), {"sandbox": sandbox})
+def run_machine(sandbox: JournalledSandbox, examples: int, tables: tuple[str, ...] = TABLES, **more: Any) -> None:
+    machine = type("Machine", (RewindMachine,), {"sandbox": sandbox, "tables": tables})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -177,49 +179,88 @@ def test_whatever_happened_a_rewind_brings_the_baseline_back(adopted: Journalled
     run_machine(adopted, EXAMPLES)
 
 
-MUTANTS: dict[str, tuple[str, str, str]] = {
-    "inserted rows are not journalled": ("journal_writer.sql", "TG_OP <> 'DELETE' THEN\n        {new", "TG_OP = 'UPDATE' THEN\n        {new"),
-    "deleted rows are not journalled": ("journal_writer.sql", "TG_OP <> 'INSERT' THEN\n        {old", "TG_OP = 'UPDATE' THEN\n        {old"),
-    "updated rows are not journalled": ("journal_writer.sql", "TG_OP <> 'INSERT' THEN\n        {old", "TG_OP = 'DELETE' THEN\n        {old"),
-    "new keys are not journalled": ("journal_writer.sql", "TG_OP <> 'DELETE' THEN\n        {new", "TG_OP = 'INSERT' THEN\n        {new"),
-    "dates are written as the writer likes": ("journal_writer.sql", "SET datestyle = 'ISO, YMD' ", ""),
-    "floats are written as the writer likes": ("journal_writer.sql", "SET extra_float_digits = 1 ", ""),
-    "sequences stay": ("rewind.sql", "FOREACH sequence IN ARRAY coalesce(moved, '{}')", "FOREACH sequence IN ARRAY '{}'::erp_sandbox_journal.sequence_state[]"),
-    "sequences count as called": ("rewind.sql", "sequence.last_value, sequence.is_called", "sequence.last_value, true"),
-    "late writers are not waited for": ("rewind.sql", "PERFORM erp_sandbox_journal.await_writers(patience);", ""),
-    "triggers fire": ("rewind.sql", "WHERE NOT tgisinternal", "WHERE false"),
-    "triggers are not looked at": ("journal.sql", "['pg_trigger', 'oid', 'tgrelid NOT IN ' || temporary],", ""),
-    "columns are not looked at": ("journal.sql", "['pg_class', 'oid', 'oid NOT IN ' || temporary],", ""),
-    "the last image counts": ("undo_keyed.sql", "ORDER BY entry.call)", "ORDER BY entry.call DESC)"),
-    "what is there was there": ("undo_keyed.sql", "::int - plan.net AS", "::int AS"),
-    "rows within rows are not doubted": ("doubts.sql", "bool_or(calls.nested)", "false"),
-    "foreign keys do not wait": ("rewind.sql", "SET CONSTRAINTS ALL DEFERRED;", ""),
-    "foreign keys that act are as others": ("journal_tables.sql", "coalesce(entangled, false) AS entangled", "false AS entangled"),
-    "identities are drawn anew": ("undo_keyed.sql", "OVERRIDING SYSTEM VALUE", ""),
-    "copies are not counted": ("undo_keyless.sql", "AND surplus.copy <= surplus.net", ""),
-    "unique values are not swapped back": ("undo_or_replace.sql", "unique_violation OR exclusion_violation", "division_by_zero"),
-    "nothing ever happened": ("rewind.sql", "age(baseline.xid::xid) = 1", "true"),
-    "the journal is not emptied": ("rewind.sql", "DELETE FROM erp_sandbox_journal.calls;", ""),
+class Mutant(NamedTuple):
+    """A mistake in the SQL, and the table where it tells."""
+
+    file: str
+    original: str
+    mutated: str
+    table: str
+
+
+MUTANTS = {
+    "inserted rows are not journalled": Mutant(
+        "journal_writer.sql", "TG_OP <> 'DELETE' THEN\n        {new", "TG_OP = 'UPDATE' THEN\n        {new", "pair"
+    ),
+    "deleted rows are not journalled": Mutant(
+        "journal_writer.sql", "TG_OP <> 'INSERT' THEN\n        {old", "TG_OP = 'UPDATE' THEN\n        {old", "pair"
+    ),
+    "updated rows are not journalled": Mutant(
+        "journal_writer.sql", "TG_OP <> 'INSERT' THEN\n        {old", "TG_OP = 'DELETE' THEN\n        {old", "pair"
+    ),
+    "new keys are not journalled": Mutant(
+        "journal_writer.sql", "TG_OP <> 'DELETE' THEN\n        {new", "TG_OP = 'INSERT' THEN\n        {new", "pair"
+    ),
+    "dates are written as the writer likes": Mutant("journal_writer.sql", "SET datestyle = 'ISO, YMD' ", "", "thing"),
+    "intervals are written as the writer likes": Mutant(
+        "journal_writer.sql", "SET intervalstyle = 'postgres'", "", "thing"
+    ),
+    "floats are written as the writer likes": Mutant("journal_writer.sql", "SET extra_float_digits = 1 ", "", "thing"),
+    "sequences stay": Mutant(
+        "rewind.sql",
+        "FOREACH sequence IN ARRAY coalesce(moved, '{}')",
+        "FOREACH sequence IN ARRAY '{}'::erp_sandbox_journal.sequence_state[]",
+        "steps",
+    ),
+    "sequences count as called": Mutant(
+        "rewind.sql", "sequence.last_value, sequence.is_called", "sequence.last_value, true", "steps"
+    ),
+    "late writers are not waited for": Mutant(
+        "rewind.sql", "PERFORM erp_sandbox_journal.await_writers(patience);", "", "pair"
+    ),
+    "triggers fire": Mutant("rewind.sql", "WHERE NOT tgisinternal", "WHERE false", "thing"),
+    "triggers are not looked at": Mutant(
+        "journal.sql", "['pg_trigger', 'oid', 'tgrelid NOT IN ' || temporary],", "", "pair"
+    ),
+    "tables are not looked at": Mutant("journal.sql", "['pg_class', 'oid', 'oid NOT IN ' || temporary],", "", "pair"),
+    "the last image counts": Mutant("undo_keyed.sql", "ORDER BY entry.call)", "ORDER BY entry.call DESC)", "pair"),
+    "what is there was there": Mutant("undo_keyed.sql", "::int - plan.net AS", "::int AS", "pair"),
+    "statements within statements are not doubted": Mutant("doubts.sql", "bool_or(calls.nested)", "false", "thing"),
+    "foreign keys do not wait": Mutant("rewind.sql", "SET CONSTRAINTS ALL DEFERRED;", "", "child"),
+    "foreign keys that act are as others": Mutant(
+        "journal_tables.sql", "coalesce(entangled, false) AS entangled", "false AS entangled", "child"
+    ),
+    "identities are drawn anew": Mutant("undo_keyed.sql", "OVERRIDING SYSTEM VALUE", "", "made"),
+    "copies are not counted": Mutant("undo_keyless.sql", "AND surplus.copy <= surplus.net", "", "bag"),
+    "unique values are not swapped back": Mutant(
+        "undo_or_replace.sql", "unique_violation OR exclusion_violation", "division_by_zero", "slot"
+    ),
+    "nothing ever happened": Mutant("rewind.sql", "age(baseline.xid::xid) = 1", "true", "pair"),
+    "the journal is not emptied": Mutant("rewind.sql", "DELETE FROM erp_sandbox_journal.rows;", "", "pair"),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_mutant_is_found_out(
-    servers: Any, adopted_15: JournalledSandbox, mutant: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, original, mutated = MUTANTS[mutant]
+def test_a_mutant_is_found_out(adopted_15: JournalledSandbox, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MUTANTS[mutant]
 
     def mutant_query(package: str, file: str) -> LiteralString:
         text = query(package, file)
-        if file == name:
-            assert original in text
-            return text.replace(original, mutated)  # type: ignore[return-value]
+        if file == made.file:
+            assert made.original in text
+            return text.replace(made.original, made.mutated)
         return text
 
     monkeypatch.setattr(journal, "query", mutant_query)
     with pytest.raises((AssertionError, pytest.fail.Exception, psycopg.Error, PostgresError)):
         run_machine(
-            adopted_15, 300, derandomize=True, database=None, phases=[Phase.generate], verbosity=Verbosity.quiet
+            adopted_15,
+            100,
+            (made.table,),
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            verbosity=Verbosity.quiet,
         )
 
 

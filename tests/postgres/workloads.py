@@ -1,10 +1,13 @@
+# ruff: noqa: E501 - SQL
 """Schemas that have a rewind's traps, and statements that step into them, as hypothesis strategies."""
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import strategies as st
 
-__all__ = ["SETTINGS", "meddling", "schemas", "statements"]
+__all__ = ["SETTINGS", "TABLES", "meddling", "schemas", "statements"]
 
 _TOUCH = """
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.tms = clock_timestamp(); RETURN NEW; END';
@@ -24,7 +27,7 @@ _TABLES = {
     "thing": """
 CREATE TABLE log (id serial PRIMARY KEY, what text);
 CREATE TABLE thing (id serial PRIMARY KEY, code text UNIQUE, x float8, d date, i interval, tms timestamp);
-INSERT INTO thing (code, x, d, i) SELECT 'c' || n, n / 10.0 + 0.2, date '2026-03-04' + n, n * interval '1 day 2 hours'
+INSERT INTO thing (code, x, d, i) SELECT 'c' || n, n / 10.0 + 0.2, date '2026-03-04' + n, (3 - n) * interval '1 day 2 hours'
 FROM generate_series(1, 6) AS n;
 {touch}; {tell}; {go_on}; {again}""",
     "child": """
@@ -43,7 +46,9 @@ INSERT INTO pair SELECT n % 3, n::text, 'v' FROM generate_series(1, 6) AS n""",
 CREATE TABLE slot (id int PRIMARY KEY, u int UNIQUE {deferrable});
 INSERT INTO slot SELECT n, n FROM generate_series(1, 6) AS n""",
     "made": """
-CREATE TABLE made (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED);
+CREATE TABLE made (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED
+);
 INSERT INTO made (a) SELECT n FROM generate_series(1, 6) AS n""",
     "part": """
 CREATE TABLE part (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
@@ -53,6 +58,9 @@ ALTER TABLE part ATTACH PARTITION part_2 FOR VALUES FROM (4) TO (100);
 INSERT INTO part SELECT n, 'v' FROM generate_series(1, 6) AS n""",
     "steps": "CREATE SEQUENCE steps; CREATE SEQUENCE used; SELECT nextval('used')",
 }
+
+TABLES = tuple(_TABLES)
+"""What a schema can have."""
 
 _DRAWN = {
     "{touch}": ["", "CREATE TRIGGER touched BEFORE UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION touch()"],
@@ -70,10 +78,8 @@ _DRAWN = {
 }
 
 SETTINGS = [
-    "SET datestyle = 'SQL, DMY'",
-    "SET intervalstyle = 'iso_8601'",
-    "SET extra_float_digits = -3",
-    "SET timezone = 'Asia/Kolkata'",
+    "SET datestyle = 'SQL, DMY'; SET extra_float_digits = -3; SET timezone = 'Asia/Kolkata'",
+    "SET intervalstyle = 'sql_standard'; SET datestyle = 'German'; SET extra_float_digits = 0",
     "SET default_transaction_isolation = 'repeatable read'",
     "SET default_transaction_isolation = 'serializable'",
     "RESET ALL",
@@ -81,9 +87,9 @@ SETTINGS = [
 
 
 @st.composite
-def schemas(draw: st.DrawFn) -> tuple[str, ...]:
-    """A schema, as statements."""
-    chosen = draw(st.sets(st.sampled_from(sorted(_TABLES)), min_size=1, max_size=4))
+def schemas(draw: st.DrawFn, tables: tuple[str, ...] = TABLES) -> tuple[str, ...]:
+    """A schema with some of these tables, as statements."""
+    chosen = draw(st.sets(st.sampled_from(sorted(tables)), min_size=1, max_size=4))
     made = [_TOUCH]
     for table in sorted(chosen):
         text = _TABLES[table]
@@ -111,7 +117,8 @@ _FORMS = [
     "DELETE FROM thing WHERE id = {n} OR id = {m}",
     "WITH gone AS (DELETE FROM thing WHERE id = {n} RETURNING *) INSERT INTO thing SELECT id, code, {f} FROM gone",
     "MERGE INTO thing USING (VALUES ({n}), ({m} + 10)) AS source (n) ON id = n"
-    " WHEN MATCHED AND x > 0.5 THEN DELETE WHEN MATCHED THEN UPDATE SET x = {f} WHEN NOT MATCHED THEN INSERT VALUES (n)",
+    " WHEN MATCHED AND x > 0.5 THEN DELETE WHEN MATCHED THEN UPDATE SET x = {f}"
+    " WHEN NOT MATCHED THEN INSERT VALUES (n)",
     "INSERT INTO parent VALUES ({n}, {t})",
     "UPDATE parent SET v = {t} WHERE id <> {n}",
     "UPDATE parent SET id = {n} WHERE id = {m}",
@@ -154,16 +161,16 @@ _FORMS = [
 def statements(draw: st.DrawFn, made: tuple[str, ...]) -> str:
     """A statement about a table of the schema."""
     whole = " ".join(made)
-    forms = [form for form in _FORMS if any(f" {form_table(form)} " in whole for _ in (0,))]
+    forms = [form for form in _FORMS if re.search(rf"(TABLE|SEQUENCE) {_about(form)}\b", whole)]
     form = draw(st.sampled_from(forms))
     return form.format(n=draw(_NUMBERS), m=draw(_NUMBERS), t=draw(_TEXTS), f=draw(_FLOATS))
 
 
-def form_table(form: str) -> str:
+def _about(form: str) -> str:
     """The table, or the sequence, that the form is about."""
-    words = form.replace("(", " ").replace("'", " ").split()
-    names = {"thing", "parent", "child", "bag", "pair", "slot", "made", "part", "steps", "used"}
-    return next(word for word in words if word.rstrip(";") in names)
+    found = re.search(r"\b(thing|parent|child|bag|pair|slot|made|part|steps|used)\b", form)
+    assert found is not None
+    return found[1]
 
 
 @st.composite
