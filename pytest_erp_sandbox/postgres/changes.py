@@ -12,7 +12,7 @@ import psycopg
 
 from ..errors import PostgresError
 from .connection import SandboxConnection, as_owner
-from .journal import has_journal
+from .journal import fill, has_journal, read_pieces
 
 __all__ = ["ChangeSet", "Row", "RowChange", "read_changes"]
 
@@ -95,20 +95,18 @@ def read_changes(connection: SandboxConnection, role: str) -> ChangeSet:
 
 
 def _read(connection: SandboxConnection) -> ChangeSet:
-    written = connection.execute(
-        "SELECT name, obstacle, key, columns, changes, doubts, is_nested FROM erp_sandbox_journal.tables JOIN"
-        " (SELECT relation, bool_or(nested) AS is_nested FROM erp_sandbox_journal.calls GROUP BY relation) AS written"
-        " USING (relation) ORDER BY name"
-    ).fetchall()
     rows: list[RowChange] = []
     unseen: list[tuple[str, str]] = []
-    for name, obstacle, key, columns, changes, doubts, is_nested in written:
-        if obstacle is not None:
-            unseen.append((name, obstacle))
-        elif is_nested and doubts is not None and connection.execute(doubts).fetchone() != (0,):
+    for table in read_pieces(connection, "relation IN (SELECT relation FROM erp_sandbox_journal.calls)"):
+        name = table["name"].text
+        if table["obstacle"] is not None:
+            unseen.append((name, table["obstacle"].text))
+        elif connection.execute("SELECT erp_sandbox_journal.doubts(%s)", [table["relation"]]).fetchone() != (0,):
             unseen.append((name, "statements within statements wrote the same row"))
         else:
-            rows += _changes(name, key, columns, connection.execute(changes).fetchall())
+            template = "changes_keyless.sql" if table["key_names"] is None else "changes_keyed.sql"
+            lines = connection.execute(fill(template, table)).fetchall()
+            rows += _changes(name, table["key_names"], table["column_names"], lines)
     return ChangeSet(tuple(rows), tuple(unseen))
 
 

@@ -6,14 +6,14 @@ WITH touched AS MATERIALIZED (
 ), plan AS MATERIALIZED (
     SELECT plan.*, row_number() OVER (ORDER BY {k}) AS number, {is_there} AS is_there,
         ({is_there})::int - plan.net AS was_there
-    FROM touched AS plan LEFT JOIN {table} AS t ON {match}
+    FROM touched AS plan LEFT JOIN {name} AS t ON {match}
 ), same AS MATERIALIZED (
-    SELECT plan.number FROM plan JOIN {table} AS t ON {match} {images}
+    SELECT plan.number FROM plan JOIN {name} AS t ON {match} {images}
     WHERE plan.was_there = 1 AND CAST(ROW({old_columns}) AS text) = CAST(ROW({t_columns}) AS text)
 )
 SELECT plan.number, false, {old_columns} FROM plan {images}
 WHERE plan.was_there = 1 AND plan.number NOT IN (SELECT number FROM same)
 UNION ALL
-SELECT plan.number, true, {t_columns} FROM plan JOIN {table} AS t ON {match}
+SELECT plan.number, true, {t_columns} FROM plan JOIN {name} AS t ON {match}
 WHERE plan.is_there AND plan.number NOT IN (SELECT number FROM same)
 ORDER BY 1, 2

@@ -5,5 +5,5 @@ WITH touched AS (
 )
 SELECT row_number() OVER (ORDER BY touched.image), touched.net > 0, {old_columns}
 FROM touched CROSS JOIN LATERAL generate_series(1, abs(touched.net))
-    CROSS JOIN LATERAL (SELECT touched.image::{table} AS image OFFSET 0) AS old
+    CROSS JOIN LATERAL (SELECT touched.image::{name} AS image OFFSET 0) AS old
 ORDER BY 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from functools import cache
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import AdaptContext
 from psycopg.rows import dict_row
 
 from ..errors import PostgresError
@@ -15,7 +17,16 @@ from ._sql import query
 from .adoption import require_mark
 from .connection import SandboxConnection, as_owner
 
-__all__ = ["LATE", "SCHEMA", "drop_journal", "has_journal", "install_journal"]
+__all__ = [
+    "LATE",
+    "SCHEMA",
+    "Pieces",
+    "drop_journal",
+    "fill",
+    "has_journal",
+    "install_journal",
+    "read_pieces",
+]
 
 SCHEMA = "erp_sandbox_journal"
 
@@ -27,7 +38,7 @@ LARGE = 8 * 2**20
 
 _LOCK_TIMEOUT = timedelta(seconds=10)
 
-_Pieces = Mapping[str, Any]
+Pieces = Mapping[str, Any]
 """A table, and the pieces of SQL that its triggers and its undo are made of: a row of ``journal_tables.sql``."""
 
 
@@ -61,13 +72,14 @@ def install_journal(
             connection.execute(
                 "SELECT set_config('lock_timeout', %s, true), set_config('client_min_messages', 'error', true),"
                 " set_config('check_function_bodies', 'off', true), set_config('search_path', 'pg_catalog', true),"
-                " set_config('synchronous_commit', 'off', true)",
-                [f"{int(lock_timeout.total_seconds() * 1000)}ms"],
+                " set_config('synchronous_commit', 'off', true), set_config('erp_sandbox.large', %s, true),"
+                " set_config('jit', 'off', true)",
+                [f"{int(lock_timeout.total_seconds() * 1000)}ms", str(large)],
             )
             connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
             connection.execute(query(__package__, "journal.sql"))
+            _watch(connection)
             connection.execute(query(__package__, "rewind.sql"))
-            _watch(connection, large)
             connection.execute(
                 f"SELECT {SCHEMA}.note_sequences(), {SCHEMA}.begin_baseline(%s, %s)", [baseline, lock_timeout]
             )
@@ -92,77 +104,80 @@ def has_journal(connection: SandboxConnection) -> bool:
     return connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [SCHEMA]).fetchone() == (True,)
 
 
-def _watch(connection: SandboxConnection, large: int) -> None:
-    """Put triggers on every table, and keep what undoes their rows, in one script for all."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        tables = cursor.execute(query(__package__, "journal_tables.sql"), {"large": large}).fetchall()
+def _watch(connection: SandboxConnection) -> None:
+    """Put triggers on every table, and keep what undoes their rows."""
+    connection.execute(query(__package__, "journal_tables.sql"))
+    tables = read_pieces(connection)
     watched = [table for table in tables if table["obstacle"] is None]
-    writers = {table["writer"]: _fill("journal_writer.sql", table) for table in watched}
+    writers = {table["writer"].text: fill("journal_writer.sql", table) for table in watched}
+    # In one script for all.
     connection.execute(
         sql.SQL(";\n").join(
             [
-                *(_fill("journal_own.sql", table) for table in watched if table["own"]),
+                *(fill("journal_own.sql", table) for table in watched if table["own"]),
                 *writers.values(),
-                *(_fill("journal_triggers.sql", table) for table in watched),
-                *(_undo_function(table) for table in watched if not table["entangled"]),
-                *(_fill("journal_mark.sql", table) for table in tables if table["obstacle"]),
+                *(fill("journal_triggers.sql", table) for table in watched),
+                *(_entangled(table) if table["entangled"] else _undo_function(table) for table in watched),
+                *(fill("journal_mark.sql", table) for table in tables if table["obstacle"]),
+                sql.SQL("ALTER TABLE erp_sandbox_journal.tables ADD PRIMARY KEY (relation)"),
             ]
         )
     )
-    with connection.cursor() as writer, writer.copy(f"COPY {SCHEMA}.tables FROM STDIN") as copy:
-        for table in tables:
-            copy.write_row(_record(connection, table))
 
 
-_RECORDED = ("oid", "table", "obstacle", "own", "key_names", "column_names", "entangled")
-
-
-def _record(connection: SandboxConnection, table: _Pieces) -> tuple[Any, ...]:
-    """The line of ``erp_sandbox_journal.tables``."""
-    texts: list[sql.Composed | None] = [None] * 6
-    if table["obstacle"] is None:
-        form = _form(table)
-        if table["entangled"]:
-            texts[:4] = [*_undo(table), *_undo(table, replace=True)]
-        texts[4:] = [_fill("doubts.sql", table) if form == "keyed" else None, _fill(f"changes_{form}.sql", table)]
-    return (
-        *(table[name] for name in _RECORDED),
-        *(text and text.as_string(connection) for text in texts),
-    )
-
-
-def _undo_function(table: _Pieces) -> sql.Composed:
+def _undo_function(table: Pieces) -> sql.Composed:
     """The function that undoes one table's rows; for those that need not be undone together with others'."""
-    undo, tally = _undo(table)
-    replacing_undo, replacing_tally = _undo(table, replace=True)
-    may_have_to = _form(table) == "keyed" and table["may_have_to_replace"] and table["may_replace"]
-    body = _sql("undo_or_replace.sql" if may_have_to else "undo.sql").format(
-        undo=undo, tally=tally, replacing_undo=replacing_undo, replacing_tally=replacing_tally
-    )
-    return _sql("undo_function.sql").format(oid=_trusted(table["oid"]), body=sql.Literal(body.as_string(None)))
+    body = _sql("undo.sql").format(**_undo(table))
+    if _form(table) == "keyed" and table["may_have_to_replace"] and table["may_replace"]:
+        body = _sql("undo_or_replace.sql").format(**_undo(table), **_undo(table, replace=True))
+    return _sql("undo_function.sql").format(oid=table["oid"], body=sql.Literal(body.as_string()))
 
 
-def _form(table: _Pieces) -> str:
+def _entangled(table: Pieces) -> sql.Composed:
+    """Note the table's part of the statement that undoes the tables that must be undone together."""
+    parts = {**_undo(table), **_undo(table, replace=True)}
+    texts = {name: sql.Literal(part.as_string()) for name, part in parts.items()}
+    return _sql("undo_entangled.sql").format(oid=table["oid"], **texts)
+
+
+def _undo(table: Pieces, *, replace: bool = False) -> dict[str, sql.Composed]:
+    """What undoes one table's rows, and what counts them; with ``replace``, taking them out first if that is safe."""
+    anew = sql.SQL("true" if table["must_replace"] or (replace and table["may_replace"]) else "false")
+    prefix = "replacing_" if replace else ""
+    return {f"{prefix}{part}": fill(f"{part}_{_form(table)}.sql", table, replace=anew) for part in ("undo", "tally")}
+
+
+def _form(table: Pieces) -> str:
     return "keyless" if table["key_names"] is None else "keyed"
 
 
-def _undo(table: _Pieces, *, replace: bool = False) -> tuple[sql.Composed, sql.Composed]:
-    """What undoes one table's rows, and what counts them; with ``replace``, taking them out first where that is safe."""
-    anew = table["must_replace"] or (replace and table["may_replace"])
-    form = _form(table)
-    return _fill(f"undo_{form}.sql", table, replace=anew), _fill(f"tally_{form}.sql", table, replace=anew)
+class Piece(sql.Composable):
+    """A piece of SQL that the server has made, with every name in it quoted: taken as it is, braces and all."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """As the connection wants it."""
+        connection = context.connection if context else None
+        return self.text.encode(connection.info.encoding if connection else "utf-8")
 
 
-def _fill(name: str, table: _Pieces, *, replace: bool = False) -> sql.Composed:
+def read_pieces(connection: SandboxConnection, where: LiteralString = "true") -> list[Pieces]:
+    """The journalled tables, or those of them that the condition is true of."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            sql.SQL("SELECT * FROM erp_sandbox_journal.tables WHERE {} ORDER BY name").format(sql.SQL(where))
+        ).fetchall()
+    return [{name: Piece(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+
+
+def fill(name: str, table: Pieces, **more: sql.Composable) -> sql.Composed:
     """The template of that name with the table's pieces in it."""
-    pieces = {key: _trusted(piece) for key, piece in table.items() if isinstance(piece, str)}
-    return _sql(name).format(**pieces, replace=sql.SQL("true" if replace else "false"))
+    return _sql(name).format(**table, **more)
 
 
+@cache
 def _sql(name: str) -> sql.SQL:
     return sql.SQL(query(__package__, name))
-
-
-def _trusted(piece: str) -> sql.SQL:
-    # The server made it, and has quoted every name in it.
-    return sql.SQL(piece)

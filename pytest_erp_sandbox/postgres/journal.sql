@@ -16,29 +16,6 @@ CREATE TABLE erp_sandbox_journal.baseline (
 CREATE UNLOGGED TABLE erp_sandbox_journal.uncrashed (yes boolean);
 INSERT INTO erp_sandbox_journal.uncrashed VALUES (true);
 
-CREATE TABLE erp_sandbox_journal.tables (
-    relation oid PRIMARY KEY,
-    name text NOT NULL,
-    -- Why what is written into it cannot be undone, in words.
-    obstacle text,
-    -- Its journal, if it has one of its own; otherwise that is erp_sandbox_journal.rows.
-    own text,
-    -- The columns that tell one row from another; NULL where no key does.
-    key text[],
-    columns text[] NOT NULL,
-    -- Common table expressions that undo what happened to it, and the query that says what they did: for a table that
-    -- must be undone in one statement with others, since foreign keys act, or cannot wait for the transaction's end.
-    entangled boolean NOT NULL,
-    undo text,
-    tally text,
-    -- The same, for where values that are unique were swapped: all rows are taken out before they are put back.
-    replacing_undo text,
-    replacing_tally text,
-    -- Queries: how many of its rows were written in an order that is not known; what has changed.
-    doubts text,
-    changes text
-);
-
 -- A line for each statement that wrote: every writer holds a lock on this table until its transaction ends.
 CREATE SEQUENCE erp_sandbox_journal.call_ids;
 CREATE TABLE erp_sandbox_journal.calls (
@@ -122,6 +99,26 @@ BEGIN
         END IF;
         PERFORM pg_sleep(0.005);
     END LOOP;
+END
+$$;
+
+-- How many keys of the table were written more than once within one statement of a client's, not all of it by the
+-- statement itself: which of the old images is the oldest is not known.
+CREATE FUNCTION erp_sandbox_journal.doubts(of_table oid) RETURNS bigint LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pieces erp_sandbox_journal.tables;
+    keys bigint := 0;
+BEGIN
+    SELECT * INTO pieces FROM erp_sandbox_journal.tables WHERE relation = of_table;
+    IF pieces.key_names IS NOT NULL THEN
+        EXECUTE format(
+            'SELECT count(*) FROM (SELECT %s FROM %s JOIN erp_sandbox_journal.calls ON calls.id = entry.call'
+            ' WHERE %s AND NOT entry.is_new GROUP BY %s, calls.sent'
+            ' HAVING count(*) > 1 AND bool_or(calls.nested)) AS doubtful',
+            pieces.k_values, pieces.journal, pieces.is_ours, pieces.k) INTO keys;
+    END IF;
+    RETURN keys;
 END
 $$;
 

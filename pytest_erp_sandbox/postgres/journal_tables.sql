@@ -1,9 +1,11 @@
--- One row for each table to be journalled, with the pieces of SQL that its triggers and its undo are made of.
--- In them ``t`` is a row of the table, ``entry`` a line of its journal, ``old`` an image from there, and ``plan`` has
--- the key's values as k1, k2, ….
-WITH candidate AS (
+-- The tables that are journalled, with the pieces of SQL that their triggers and their undo are made of. In them ``t`` is
+-- a row of the table, ``entry`` a line of its journal, ``old`` an image from there, and ``plan`` has the key's values as
+-- k1, k2, ….
+CREATE TABLE erp_sandbox_journal.tables AS
+WITH candidate AS MATERIALIZED (
     SELECT pg_class.oid, relkind, relispartition, relhasrules, relrowsecurity AND relforcerowsecurity AS is_hidden,
-        format('%%I.%%I', nspname, relname) AS name
+        format('%I.%I', nspname, relname) AS name,
+        relkind = 'r' AND pg_relation_size(pg_class.oid) > current_setting('erp_sandbox.large')::bigint AS is_large
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE relowner = current_user::regrole AND relkind IN ('r', 'p', 'f') AND relpersistence <> 't'
         AND nspname <> 'erp_sandbox_journal'
@@ -23,47 +25,50 @@ WITH candidate AS (
         AND (indisprimary OR NOT EXISTS (
             SELECT FROM pg_constraint WHERE conrelid = indrelid AND contype = 'n' AND NOT convalidated))
     ORDER BY indrelid, NOT indisprimary, indnkeyatts, indexrelid
+), key_column AS MATERIALIZED (
+    SELECT oid, n, indkey[n - 1] AS number, indclass[n - 1] AS class FROM key CROSS JOIN generate_series(1, indnkeyatts) AS n
 ), key_pieces AS (
     SELECT key.oid, array_agg(attname::text ORDER BY n) AS names, string_agg('k' || n, ', ' ORDER BY n) AS k,
-        string_agg(format('(entry.key)[%%1$s]::%%2$s%%3$s AS k%%1$s', n, format_type(atttypid, -1),
+        string_agg(format('(entry.key)[%1$s]::%2$s%3$s AS k%1$s', n, format_type(atttypid, -1),
             CASE WHEN attcollation NOT IN (0, 100) THEN ' COLLATE ' || attcollation::regcollation ELSE '' END),
             ', ' ORDER BY n) AS k_of_text,
-        string_agg(format('entry.%%I AS k%%s', attname, n), ', ' ORDER BY n) AS k_of_own,
-        string_agg(format('t.%%I OPERATOR(%%I.%%s) plan.k%%s', attname, nspname, oprname, n), ' AND ' ORDER BY n) AS match,
-        string_agg(format('t.%%I IS NOT NULL', attname), ' AND ' ORDER BY n) AS is_there,
-        string_agg(format('k%%s IS NULL', n), ' OR ' ORDER BY n) AS is_lost,
-        string_agg(format('old_rows.%%I::text', attname), ', ' ORDER BY n) AS of_old_rows,
-        string_agg(format('new_rows.%%I::text', attname), ', ' ORDER BY n) AS of_new_rows,
+        string_agg(format('entry.%I AS k%s', attname, n), ', ' ORDER BY n) AS k_of_own,
+        string_agg(format('t.%I OPERATOR(%I.%s) plan.k%s', attname, nspname, oprname, n), ' AND ' ORDER BY n) AS match,
+        string_agg(format('t.%I IS NOT NULL', attname), ' AND ' ORDER BY n) AS is_there,
+        string_agg(format('k%s IS NULL', n), ' OR ' ORDER BY n) AS is_lost,
+        string_agg(format('old_rows.%I::text', attname), ', ' ORDER BY n) AS of_old_rows,
+        string_agg(format('new_rows.%I::text', attname), ', ' ORDER BY n) AS of_new_rows,
         string_agg(quote_ident(attname), ', ' ORDER BY n) AS quoted,
-        string_agg(format('new_rows.%%I', attname), ', ' ORDER BY n) AS of_new_rows_typed
-    FROM key CROSS JOIN generate_series(1, indnkeyatts) AS n
-    JOIN pg_attribute ON attrelid = key.oid AND attnum = indkey[n - 1]
-    JOIN pg_opclass ON pg_opclass.oid = indclass[n - 1]
+        string_agg(format('new_rows.%I', attname), ', ' ORDER BY n) AS of_new_rows_typed
+    FROM key_column AS key
+    JOIN pg_attribute ON attrelid = key.oid AND attnum = number
+    JOIN pg_opclass ON pg_opclass.oid = class
     JOIN pg_amop ON amopfamily = opcfamily AND amoplefttype = opcintype AND amoprighttype = opcintype
         AND amopstrategy = 3
     JOIN pg_operator ON pg_operator.oid = amopopr
     JOIN pg_namespace ON pg_namespace.oid = oprnamespace
     GROUP BY key.oid
 ), column_pieces AS (
-    SELECT attrelid AS oid, array_agg(attname::text ORDER BY attnum) AS names,
+    SELECT candidate.oid, array_agg(attname::text ORDER BY attnum) AS names,
         string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns,
-        string_agg(format('t.%%I', attname), ', ' ORDER BY attnum) AS of_t,
-        string_agg(format('old.%%I', attname), ', ' ORDER BY attnum) AS of_own,
-        string_agg(format('(old.image).%%I', attname), ', ' ORDER BY attnum) AS of_text,
-        string_agg(format('%%1$I = old.%%1$I', attname), ', ' ORDER BY attnum)
-            FILTER (WHERE attidentity <> 'a') AS set_to_own,
-        string_agg(format('%%1$I = (old.image).%%1$I', attname), ', ' ORDER BY attnum)
+        string_agg(format('t.%I', attname), ', ' ORDER BY attnum) AS of_t,
+        string_agg(format('old.%I', attname), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS of_own,
+        string_agg(format('(old.image).%I', attname), ', ' ORDER BY attnum) AS of_text,
+        string_agg(format('%1$I = old.%1$I', attname), ', ' ORDER BY attnum)
+            FILTER (WHERE is_large AND attidentity <> 'a') AS set_to_own,
+        string_agg(format('%1$I = (old.image).%1$I', attname), ', ' ORDER BY attnum)
             FILTER (WHERE attidentity <> 'a') AS set_to_text,
-        string_agg(format('old_rows.%%I', attname), ', ' ORDER BY attnum) AS of_old_rows,
-        string_agg(format('%%I %%s', attname, format_type(atttypid, -1)), ', ' ORDER BY attnum) AS definitions,
+        string_agg(format('old_rows.%I', attname), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS of_old_rows,
+        string_agg(format('%I %s', attname, format_type(atttypid, -1)), ', ' ORDER BY attnum)
+            FILTER (WHERE is_large) AS definitions,
         coalesce(bool_or(attidentity = 'a'
-            AND attnum <> ALL ((SELECT indkey[0:indnkeyatts - 1] FROM key WHERE key.oid = attrelid)::int2[])), false)
+            AND NOT EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum)), false)
             AS has_fixed_identity,
         count(*) <= 200 AND bool_and(atttypid < 16384 AND attcollation IN (0, 100)
             AND attname NOT IN ('call', 'is_new')) AS is_plain
-    FROM pg_attribute
-    WHERE attrelid IN (SELECT oid FROM candidate) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-    GROUP BY attrelid
+    FROM candidate JOIN pg_attribute ON attrelid = candidate.oid
+    WHERE attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    GROUP BY candidate.oid
 ), foreign_keys AS (
     SELECT oid, bool_or(NOT condeferrable OR confdeltype <> 'a' OR confupdtype <> 'a') AS entangled,
         bool_or(side = 'referenced' AND confdeltype <> 'a') AS acts
@@ -84,9 +89,18 @@ WITH candidate AS (
     JOIN pg_class AS part ON part.oid = member.relid
     WHERE candidate.relkind = 'p' GROUP BY candidate.oid
 )
-SELECT candidate.oid::text AS oid, candidate.name AS "table", obstacle, own, definitions,
+SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
+    -- Why what is written into it cannot be undone, in words.
+    obstacle,
+    -- Its journal, if it has one of its own; otherwise that is erp_sandbox_journal.rows.
+    own, definitions,
+    -- The columns that tell one row from another; NULL where no key does.
     key_pieces.names AS key_names, coalesce(column_pieces.names, '{}') AS column_names,
+    -- Whether foreign keys act, or cannot wait for the end of the transaction: then it is undone in one statement with
+    -- others, of which this is its part: common table expressions, and a query that says what they did; and the same
+    -- for where values that are unique were swapped: all rows are taken out before they are put back.
     coalesce(entangled, false) AS entangled,
+    NULL::text AS undo, NULL::text AS tally, NULL::text AS replacing_undo, NULL::text AS replacing_tally,
     -- Rows may have to be deleted and inserted anew, for unique values' or a fixed identity's sake …
     coalesce(has_fixed_identity, false) AS must_replace,
     unique_too.oid IS NOT NULL AS may_have_to_replace,
@@ -95,12 +109,12 @@ SELECT candidate.oid::text AS oid, candidate.name AS "table", obstacle, own, def
     CASE WHEN own IS NOT NULL THEN 'write_' || candidate.oid
         ELSE 'write_' || coalesce(md5(key_pieces.of_old_rows), 'whole') END AS writer,
     CASE WHEN own IS NOT NULL THEN format(
-            'INSERT INTO %%s (call, is_new, %%s) SELECT erp_sandbox.call, false, %%s FROM old_rows',
+            'INSERT INTO %s (call, is_new, %s) SELECT erp_sandbox.call, false, %s FROM old_rows',
             own, columns, column_pieces.of_old_rows)
         ELSE format(insertion, 'false', coalesce('ARRAY[' || key_pieces.of_old_rows || ']', 'NULL'),
             'CAST(old_rows.* AS text)', 'old_rows') END AS old_rows,
     CASE WHEN own IS NOT NULL THEN format(
-            'INSERT INTO %%s (call, is_new, %%s) SELECT erp_sandbox.call, true, %%s FROM new_rows',
+            'INSERT INTO %s (call, is_new, %s) SELECT erp_sandbox.call, true, %s FROM new_rows',
             own, quoted, of_new_rows_typed)
         ELSE format(insertion, 'true', coalesce('ARRAY[' || key_pieces.of_new_rows || ']', 'NULL'),
             CASE WHEN key_pieces.oid IS NULL THEN 'CAST(new_rows.* AS text)' ELSE 'NULL' END, 'new_rows')
@@ -110,9 +124,9 @@ SELECT candidate.oid::text AS oid, candidate.name AS "table", obstacle, own, def
     -- A table of nothing but an identity: there is nothing to set, and setting nothing is not a statement.
     coalesce(CASE WHEN own IS NULL THEN set_to_text ELSE set_to_own END, quoted || ' = DEFAULT') AS assignments,
     coalesce(own || ' AS entry', 'erp_sandbox_journal.rows AS entry') AS journal,
-    CASE WHEN own IS NULL THEN format('entry.relation = %%s', candidate.oid) ELSE 'true' END AS is_ours,
-    CASE WHEN own IS NOT NULL THEN format('JOIN %%s AS old ON old.ctid = plan.place', own)
-        ELSE format('CROSS JOIN LATERAL (SELECT entry.image::%%s AS image FROM erp_sandbox_journal.rows AS entry'
+    CASE WHEN own IS NULL THEN format('entry.relation = %s', candidate.oid) ELSE 'true' END AS is_ours,
+    CASE WHEN own IS NOT NULL THEN format('JOIN %s AS old ON old.ctid = plan.place', own)
+        ELSE format('CROSS JOIN LATERAL (SELECT entry.image::%s AS image FROM erp_sandbox_journal.rows AS entry'
             ' WHERE entry.ctid = plan.place OFFSET 0) AS old', candidate.name) END AS images
 FROM candidate
 LEFT JOIN key_pieces ON key_pieces.oid = candidate.oid
@@ -136,10 +150,9 @@ CROSS JOIN LATERAL (
     END
 ) AS obstacles (obstacle)
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN key_pieces.oid IS NOT NULL AND relkind = 'r' AND column_pieces.is_plain
-            AND pg_relation_size(candidate.oid) > %(large)s
+    SELECT CASE WHEN key_pieces.oid IS NOT NULL AND is_large AND column_pieces.is_plain
         THEN 'erp_sandbox_journal.rows_' || candidate.oid END,
         'INSERT INTO erp_sandbox_journal.rows'
-        ' SELECT erp_sandbox.call, erp_sandbox.relation, %%s, %%s, %%s FROM %%s'
+        ' SELECT erp_sandbox.call, erp_sandbox.relation, %s, %s, %s FROM %s'
 ) AS journals (own, insertion)
 ORDER BY candidate.oid

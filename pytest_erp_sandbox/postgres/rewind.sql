@@ -42,7 +42,6 @@ DECLARE
     enabling text[] := '{}';
     touched record;
     undone record;
-    counter record;
     moved erp_sandbox_journal.sequence_state[];
     sequence erp_sandbox_journal.sequence_state;
 BEGIN
@@ -99,14 +98,12 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
     END IF;
 
-    FOR touched IN SELECT tables.* FROM erp_sandbox_journal.tables
-        WHERE tables.relation = ANY (nested) AND doubts IS NOT NULL LOOP
-        EXECUTE touched.doubts INTO counter;
-        IF counter.count > 0 THEN
-            RAISE EXCEPTION USING ERRCODE = 'ES001',
-                MESSAGE = format('%s was written by statements within statements', touched.name);
-        END IF;
-    END LOOP;
+    SELECT string_agg(tables.name || ' was written by statements within statements', '; ')
+    INTO reason FROM erp_sandbox_journal.tables
+    WHERE tables.relation = ANY (nested) AND erp_sandbox_journal.doubts(tables.relation) > 0;
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
+    END IF;
 
     -- No trigger of the users' own may fire: the rows are to be exactly what they were. In a session that is a replica,
     -- hardly any would, and no foreign key is checked: the baseline's held.

@@ -6,17 +6,17 @@ touched_{oid} AS MATERIALIZED (
     FROM {journal} WHERE {is_ours} GROUP BY {k}
 ), plan_{oid} AS MATERIALIZED (
     SELECT plan.*, {is_there} AS is_there, ({is_there})::int - plan.net AS was_there
-    FROM touched_{oid} AS plan LEFT JOIN {table} AS t ON {match}
+    FROM touched_{oid} AS plan LEFT JOIN {name} AS t ON {match}
 -- In this order: what is removed makes room for unique values.
 ), removed_{oid} AS (
-    DELETE FROM {table} AS t USING plan_{oid} AS plan
+    DELETE FROM {name} AS t USING plan_{oid} AS plan
     WHERE {match} AND plan.is_there AND (plan.was_there = 0 OR {replace}) RETURNING 1
 ), changed_{oid} AS (
-    UPDATE {table} AS t SET {assignments} FROM plan_{oid} AS plan {images}
+    UPDATE {name} AS t SET {assignments} FROM plan_{oid} AS plan {images}
     WHERE {match} AND plan.is_there AND plan.was_there = 1 AND NOT {replace}
         AND (SELECT count(*) FROM removed_{oid}) >= 0 RETURNING 1
 ), restored_{oid} AS (
-    INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
+    INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE
     SELECT {old_columns} FROM plan_{oid} AS plan {images}
     WHERE plan.was_there = 1 AND (NOT plan.is_there OR {replace})
         AND (SELECT count(*) FROM changed_{oid}) >= 0 RETURNING 1

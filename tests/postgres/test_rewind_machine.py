@@ -225,7 +225,7 @@ MUTANTS = {
     "tables are not looked at": Mutant("journal.sql", "['pg_class', 'oid', 'oid NOT IN ' || temporary],", "", "pair"),
     "the last image counts": Mutant("undo_keyed.sql", "ORDER BY entry.call)", "ORDER BY entry.call DESC)", "pair"),
     "what is there was there": Mutant("undo_keyed.sql", "::int - plan.net AS", "::int AS", "pair"),
-    "statements within statements are not doubted": Mutant("doubts.sql", "bool_or(calls.nested)", "false", "thing"),
+    "statements within statements are not doubted": Mutant("journal.sql", "bool_or(calls.nested)", "false", "thing"),
     "foreign keys do not wait": Mutant("rewind.sql", "SET CONSTRAINTS ALL DEFERRED;", "", "child"),
     "foreign keys that act are as others": Mutant(
         "journal_tables.sql", "coalesce(entangled, false) AS entangled", "false AS entangled", "child"
