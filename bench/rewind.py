@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from pathlib import Path
 from statistics import median
 
+import click
 import psycopg
+from psycopg import sql
+from rich.console import Console
+from rich.table import Table
 
-from pytest_erp_sandbox.postgres.connection import SandboxConnection
+from pytest_erp_sandbox import demo
+from pytest_erp_sandbox.demo.generator import LARGE, SMALL, Size, fill
+from pytest_erp_sandbox.demo.server import Server, server_folder
+from pytest_erp_sandbox.postgres.adoption import adopt
+from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase, as_owner
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal
 from pytest_erp_sandbox.postgres.rewind import rewind
 
@@ -37,7 +50,18 @@ _SINGLE = "UPDATE llx_societe SET nom = nom || '' WHERE rowid = (SELECT min(rowi
 
 @dataclass(frozen=True)
 class Figures:
-    """Milliseconds, medians."""
+    """Milliseconds, medians; and what the database grew by, in bytes.
+
+    Attributes:
+        install: installing the journal.
+        nothing: rewinding nothing.
+        scenario: rewinding what a rehearsal changed.
+        rows: how many rows that were.
+        single: an update of one row, without and with the journal.
+        bulk: an update of 20,000 rows, without and with the journal, and its rewind.
+        first_hundred: of many rewinds in a row, the first hundred, and the last.
+        growth: by how many bytes the database grew in them.
+    """
 
     install: float
     nothing: float
@@ -105,3 +129,54 @@ def _size(connection: SandboxConnection) -> int:
     row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     assert row is not None
     return int(row[0])
+
+
+@contextmanager
+def filled_sandbox(server: Server, name: str, size: Size) -> Iterator[tuple[SandboxConnection, Connection]]:
+    """An adopted sandbox of that size; the connection that rewinds it, and the application's."""
+    with psycopg.connect(server.dsn().get_secret_value(), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(_role(name))))
+        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(_role(name))))
+    database = SandboxDatabase(server.dsn(name), "sandbox.dsn", role=_role(name))
+    with database.connect() as connection, psycopg.connect(server.dsn(name).get_secret_value()) as writer:
+        with as_owner(connection, database.role):
+            adopt(connection)
+            for script in ("schema.sql", "data.sql"):
+                connection.execute((files(demo) / script).read_bytes())
+            fill(connection, **size)
+        connection.execute("VACUUM (ANALYZE, FREEZE)")
+        writer.autocommit = True
+        yield connection, writer
+
+
+def _role(name: str) -> str:
+    return f"bench_{name}_role"
+
+
+@click.command()
+@click.option("--size", type=click.Choice(["small", "large", "both"]), default="both", help="of the sandbox")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--many", type=click.IntRange(min=100), default=1000, help="rewinds in a row", show_default=True)
+def main(size: str, rounds: int, many: int) -> None:
+    """Measure, and print a column for each size."""
+    programs = Path("/usr/lib/postgresql/15/bin")
+    folder = server_folder(f"erp-sandbox-bench-rewind-{os.getpid()}")
+    sizes = {"small": SMALL, "large": LARGE}
+    columns: dict[str, Figures] = {}
+    try:
+        with Server(folder / "server", programs if programs.exists() else None) as server:
+            for name in sizes if size == "both" else [size]:
+                with filled_sandbox(server, name, sizes[name]) as (connection, writer):
+                    columns[name] = measure(connection, _role(name), writer, rounds=rounds, many=many)
+    finally:
+        shutil.rmtree(folder)
+    table = Table("medians, in milliseconds", *columns)
+    for field in fields(Figures):
+        table.add_row(
+            field.name.replace("_", " "), *(f"{getattr(figures, field.name):.2f}" for figures in columns.values())
+        )
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
