@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +56,7 @@ def cli(context: click.Context, project: Path, quiet: bool) -> None:
     """Rehearse on a copy of your ERP: refresh it from prod, put it back, look at it.
 
     Settings come from [tool.erp-sandbox] in pyproject.toml or from erp-sandbox.toml, and from ERP_SANDBOX_… variables.
+
     Exit codes: 0 done; 1 not done, or an invariant does not hold; 2 wrong usage or settings.
     """
     context.obj = _Call(project.resolve(), quiet)
@@ -69,7 +69,7 @@ def cli(context: click.Context, project: Path, quiet: bool) -> None:
 def adopt(call: _Call, name: str | None, yes: bool) -> None:
     """Mark a database as a sandbox.
 
-    It is shown what is in it, and asked.
+    Shows what is in it, and asks.
 
     Only an adopted database is ever wiped. An empty one is adopted by itself.
     """
@@ -86,8 +86,10 @@ def adopt(call: _Call, name: str | None, yes: bool) -> None:
                 click.echo(f"{place.name} ({database}) is adopted already.")
                 return
             _show(_table_of_what_goes(place))
-            if not yes:
-                click.confirm(f"Every reset wipes all of this from {database}. Adopt it as a sandbox?", abort=True)
+            question = f"Every reset wipes all of this from {database}. Adopt it as a sandbox?"
+            if not (yes or click.confirm(question)):
+                click.echo("Nothing was adopted.", err=True)
+                sys.exit(1)
             with as_owner(connection, place.role):
                 mark_as_sandbox(connection)
         click.echo(f"{place.name} ({database}) is adopted.")
@@ -123,7 +125,10 @@ def refresh_from_prod(call: _Call) -> None:
 @cli.command()
 @click.pass_obj
 def refresh(call: _Call) -> None:
-    """Copy prod into a new golden dump, and reset every sandbox to it."""
+    """Copy prod, and reset every sandbox to it.
+
+    As refresh-from-prod and then reset, with the new golden dump.
+    """
     with call.settings() as settings:
         golden = _refresh(settings, call.progress)
         _reset_all(settings, settings.all_sandboxes, golden, call.progress)
@@ -179,9 +184,9 @@ def forget(call: _Call, ids: Sequence[str], everything: bool) -> None:
             unknown = set(ids) - set(entries)
             if unknown:
                 raise click.UsageError(f"no golden dump {', '.join(sorted(unknown))} in {cache.path}")
-            chosen = list(entries.values()) if everything else [entries[each] for each in ids]
+            chosen = [golden for golden in entries.values() if everything or golden.id in ids]
             cache.forget(chosen)
-        click.echo(f"{len(chosen)} golden dumps removed from {cache.path}.")
+        click.echo(f"{len(chosen)} golden {'dump' if len(chosen) == 1 else 'dumps'} removed from {cache.path}.")
 
 
 @cli.command()
@@ -226,11 +231,11 @@ class _Call:
 
     @property
     def progress(self) -> Progress:
-        from .progress import Lines, Live, Progress
+        from .progress import Lines, Live, Progress, is_terminal
 
         if self._quiet:
             return Progress()
-        return Live() if sys.stderr.isatty() else Lines(lambda line: click.echo(line, err=True))
+        return Live() if is_terminal() else Lines(lambda line: click.echo(line, err=True))
 
 
 def _require_preflight(settings: Settings, but_for: str = "") -> None:
@@ -318,7 +323,7 @@ def _table_of_sandboxes(settings: Settings) -> Table:
         try:
             with database.connect() as connection:
                 mark = read_mark(connection)
-                baseline = "-" if mark is None else mark.baseline or "none: not reset yet, or cut off"
+                baseline = "-" if mark is None else _golden_id(mark.baseline)
                 by = "\n".join(holders(connection)) or "nobody"
                 table.add_row(place.name, str(database), "yes" if mark else "no", baseline, by)
         except ErpSandboxError as error:
@@ -326,17 +331,21 @@ def _table_of_sandboxes(settings: Settings) -> Table:
     return table
 
 
+def _golden_id(baseline: str | None) -> str:
+    """The golden dump that a baseline was restored from, as the other table has it."""
+    return "none: not reset yet, or cut off" if baseline is None else baseline.partition("/")[0]
+
+
 def _table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
     from .progress import human_size
 
-    table = _table("golden dumps", "of", "made (UTC)", "age", "size", "tables")
+    table = _table("golden dumps", "of", "age", "size", "tables")
     for golden in entries:
         manifest = golden.manifest
         age = f"{manifest.age.total_seconds() / 3600:.1f} h"
         table.add_row(
             golden.id,
             f"{manifest.source.name} (PostgreSQL {manifest.source.server_version})",
-            f"{datetime.fromisoformat(manifest.made_at):%Y-%m-%d %H:%M}",
             age,
             human_size(manifest.size),
             str(manifest.counts.get("tables", "?")),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .errors import LeaseError, PreflightError, SettingsError
+from .errors import ErpSandboxError, LeaseError, PreflightError, SettingsError
 from .redaction import REDACTOR, AgentEnvironment
-from .run import FAILED, RUN, SETTINGS, SUMMARY, once_a_run, progress
+from .run import FAILED, REHEARSED, RUN, SETTINGS, note, once_a_run, progress
 
 if TYPE_CHECKING:
     import httpx
@@ -47,7 +48,6 @@ def erp_sandbox_settings(pytestconfig: pytest.Config) -> Iterator[Settings]:
     from .demo.settings import with_demo
 
     with with_demo(settings, pytestconfig.rootpath) as complete:
-        pytestconfig.stash[REDACTOR].add(complete.secrets())
         yield complete
 
 
@@ -58,16 +58,25 @@ def erp_sandbox_preflight(
     """The report of the invariants, asked once a run; if one does not hold, nothing is written and the run ends."""
     from .preflight import Report, preflight_of
 
-    text = once_a_run(
-        request.config, tmp_path_factory, "preflight", lambda: preflight_of(erp_sandbox_settings).to_json()
-    )
-    report = Report.from_json(text)
-    request.config.stash[SUMMARY].extend(f"preflight: {finding}" for finding in report.warnings)
+    # Here, so that those of a conftest's own settings are known too.
+    request.config.stash[REDACTOR].add(erp_sandbox_settings.secrets())
+    ours = False
+
+    def ask() -> str:
+        nonlocal ours
+        ours = True
+        return preflight_of(erp_sandbox_settings).to_json()
+
     try:
+        report = Report.from_json(once_a_run(request.config, tmp_path_factory, "preflight", ask))
+        if report.failed and not ours:
+            raise PreflightError("preflight failed, as another worker reports; nothing was written")
         report.raise_for_failures()
-    except PreflightError:
+    except ErpSandboxError:
         request.session.shouldfail = "erp-sandbox: preflight failed"
         raise
+    for finding in report.warnings:
+        note(request.config, f"{finding.subject}: {finding.invariant}", f"preflight: {finding}")
     return report
 
 
@@ -106,29 +115,44 @@ def erp_sandbox_of_session(erp_sandbox_pool: Pool, erp_sandbox_golden: Golden) -
 @pytest.fixture
 def erp_sandbox(request: pytest.FixtureRequest, erp_sandbox_settings: Settings) -> Iterator[Sandbox]:
     """A sandbox of this scenario's own, reset and ready; automatic for pytest-bdd scenarios."""
-    if erp_sandbox_settings.reset == "session":
-        sandbox = request.getfixturevalue("erp_sandbox_of_session")
+    with _sandbox_of(request, erp_sandbox_settings) as sandbox:
+        request.node.stash[REHEARSED] = sandbox
+        request.config.stash[REDACTOR].add([sandbox.key])
+        if sandbox.idle_sessions_left:
+            note(
+                request.config,
+                f"{sandbox.name}: idle sessions",
+                f"{sandbox.name}: sessions of other logins were open across a reset, which leaves them with outdated"
+                " plans and types:\n" + "\n".join(f"  {session}" for session in sandbox.idle_sessions_left),
+            )
         yield sandbox
-        _keep_if_failed(request, erp_sandbox_settings, sandbox)
+        if erp_sandbox_settings.keep_failed and request.node.stash.get(FAILED, False):
+            _keep(request, erp_sandbox_settings, sandbox)
+
+
+@contextmanager
+def _sandbox_of(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Sandbox]:
+    if settings.reset == "session":
+        yield request.getfixturevalue("erp_sandbox_of_session")
         return
     pool: Pool = request.getfixturevalue("erp_sandbox_pool")
     # Without a reset the sandbox is taken as it is, and no golden dump is needed.
-    golden = None if erp_sandbox_settings.reset == "never" else request.getfixturevalue("erp_sandbox_golden")
+    golden = None if settings.reset == "never" else request.getfixturevalue("erp_sandbox_golden")
     try:
         with pool.rehearsal(golden) as sandbox:
-            request.config.stash[REDACTOR].add([sandbox.key])
             yield sandbox
-            _keep_if_failed(request, erp_sandbox_settings, sandbox)
     except LeaseError:
         if pool.all_kept:
             request.session.shouldfail = "erp-sandbox: every sandbox is kept for inspection"
         raise
 
 
-def _keep_if_failed(request: pytest.FixtureRequest, settings: Settings, sandbox: Sandbox) -> None:
-    if settings.keep_failed and request.node.stash.get(FAILED, False):
-        how = sandbox.keep(request.config.stash[RUN])
-        request.config.stash[SUMMARY].append(f"{request.node.nodeid}: {how}")
+def _keep(request: pytest.FixtureRequest, settings: Settings, sandbox: Sandbox) -> None:
+    how = sandbox.keep(request.config.stash[RUN])
+    note(request.config, f"{sandbox.name}: kept", f"{request.node.nodeid}: {how}")
+    if settings.reset == "session" or len(settings.all_sandboxes) == 1:
+        # The next scenario would change what is to be looked at.
+        request.session.shouldfail = f"erp-sandbox: {sandbox.name} is kept for inspection"
 
 
 @pytest.fixture(autouse=True)

@@ -1,19 +1,17 @@
-"""The cache of golden dumps: entries, manifests, lock, staleness."""
+"""The cache of golden dumps: entries, manifests, lock, damage."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -21,12 +19,23 @@ from .errors import GoldenError
 
 __all__ = ["Golden", "GoldenCache", "Manifest", "Source"]
 
+_FORMAT = 1
+"""Of entries. Those of another version of this package are not ours to judge."""
+
 _MANIFEST = "manifest.json"
 _DUMP = "dump"
-_HALF_MADE = ".making-"
+
+_ENTRIES = "[0-9]*Z"
+"""Named for their time, to the microsecond: the names' order is theirs."""
+
+_MAKING = ".making-"
+_REMOVING = ".removing-"
 
 _IN_USE = timedelta(hours=1)
 """An entry that was restored from so recently may still be in use: pruning passes it over."""
+
+_SOON = 0.5
+"""Seconds of waiting from which on people are told of it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Manifest:
         extensions: those of prod's, by name: whether something in schema ``public`` needs it.
         left_out: what could not come along, and may be lost.
         size: of the dump, in bytes.
-        sha256: of the dump.
+        sha256: of the dump, and of all else that is said here.
     """
 
     source: Source
@@ -82,7 +91,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Golden:
-    """A whole entry of the cache: a dump and its manifest."""
+    """An entry of the cache: a dump and its manifest."""
 
     folder: Path
     manifest: Manifest
@@ -98,59 +107,64 @@ class Golden:
         return self.folder / _DUMP
 
     def verify(self) -> None:
-        """Read the dump once, and compare its checksum.
+        """Read all of it once, and compare the checksum.
 
         Raises:
             GoldenError: it is not what was written.
         """
         try:
-            size, digest = _checksum(self.dump)
+            measured = _measured(self.dump, self.manifest)
         except OSError as error:
-            raise GoldenError(f"golden dump {self.id} cannot be read: {error}") from None
-        if (size, digest) != (self.manifest.size, self.manifest.sha256):
-            raise GoldenError(
-                f"golden dump {self.id} is damaged: its checksum is not the manifest's",
-                hint="Remove it with `erp-sandbox forget`; the next refresh makes it again.",
-            )
+            raise GoldenError(f"golden dump {self.id} is damaged: {error.strerror}: {error.filename}") from None
+        if measured != self.manifest:
+            raise GoldenError(f"golden dump {self.id} is damaged: it does not have the checksum that it was made with")
 
     def mark_used(self) -> None:
         """Keep it from being pruned for a while."""
-        os.utime(self.folder)
+        # Those who can only read the cache use it, too.
+        with suppress(OSError):
+            os.utime(self.folder)
 
 
 class GoldenCache:
     """A folder of golden dumps, shared by all runs that are given it.
 
+    Each dump is in a folder for its owner alone (0700, files 0600). So is the cache where it is made here; a folder
+    that was there before, a volume's mount say, keeps its permissions: its names can be seen then, the dumps not.
+
     Args:
-        path: the folder; made, for its owner alone, if it is not there.
+        path: the folder.
         keep: how many entries of each source pruning leaves.
 
     Raises:
-        GoldenError: the folder cannot be made or written.
+        GoldenError: the folder cannot be made.
     """
 
     def __init__(self, path: Path, keep: int) -> None:
         self.path = path
         self._keep = keep
-        try:
+        with self._writing():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(path, error) from None
 
     @contextmanager
     def locked(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Hold the cache: only its holder adds or removes entries; ``on_wait`` is told if that takes waiting."""
+        """Hold the cache: only its holder adds or removes entries; ``on_wait`` is told if that takes waiting.
+
+        What a holder that was killed left half made, or half removed, goes first.
+
+        Raises:
+            GoldenError: the folder cannot be written.
+        """
         lock = FileLock(self.path / ".lock", mode=0o600)
-        try:
+        with self._writing():
             try:
-                lock.acquire(timeout=0.5)
+                lock.acquire(timeout=_SOON)
             except Timeout:
-                on_wait(f"another run has the golden dumps in {self.path}")
+                on_wait(f"waiting for the golden dumps in {self.path}: another run is making one")
                 lock.acquire()
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
         try:
-            self._remove_half_made()
+            for half in [*self.path.glob(f"{_MAKING}*"), *self.path.glob(f"{_REMOVING}*")]:
+                self._remove(half)
             yield
         finally:
             lock.release()
@@ -158,29 +172,38 @@ class GoldenCache:
     def entries(self) -> list[Golden]:
         """All entries whose manifest can be read, the newest first."""
         found = []
-        for folder in self.path.glob("*Z-*"):
-            try:
-                content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-                source = Source(**content.pop("source"))
-                found.append(Golden(folder, Manifest(source=source, **content)))
-            except (OSError, ValueError, TypeError, KeyError):
-                continue  # half removed, or of another version: no entry
-        return sorted(found, key=lambda golden: golden.id, reverse=True)
+        for folder in self._folders():
+            with suppress(GoldenError):
+                found.append(_read(folder))
+        return [golden for golden in found if golden is not None]
 
     def newest(
-        self, wanted: Callable[[Manifest], bool] = lambda _: True, on_damage: Callable[[str], None] = lambda _: None
+        self,
+        wanted: Callable[[Manifest], bool] = lambda _: True,
+        on_damage: Callable[[str], None] = lambda _: None,
+        *,
+        remove_damaged: bool = False,
     ) -> Golden | None:
-        """The newest whole entry that is ``wanted``; ``on_damage`` is told of damaged ones, which are passed over."""
-        for golden in self.entries():
-            if not wanted(golden.manifest):
-                continue
+        """The newest whole entry that is ``wanted``.
+
+        Args:
+            wanted: says of a manifest whether it will do.
+            on_damage: is told of damaged entries, which are passed over.
+            remove_damaged: whether they are removed, too; with the cache locked.
+        """
+        for folder in self._folders():
             try:
+                golden = _read(folder)
+                if golden is None or not wanted(golden.manifest):
+                    continue
                 golden.verify()
             except GoldenError as error:
-                on_damage(str(error))
-                continue
-            golden.mark_used()
-            return golden
+                on_damage(f"{error}; it {'was removed' if remove_damaged else 'is passed over'}")
+                if remove_damaged:
+                    self._remove(folder)
+            else:
+                golden.mark_used()
+                return golden
         return None
 
     def add(self, write: Callable[[Path, Path], Manifest]) -> Golden:
@@ -193,75 +216,96 @@ class GoldenCache:
         Raises:
             GoldenError: the cache cannot be written.
         """
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-        making = self.path / f"{_HALF_MADE}{name}"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+        making = self.path / f"{_MAKING}{name}"
+        dump, scratch = making / _DUMP, making / "scratch"
         try:
-            (making / "scratch").mkdir(mode=0o700, parents=True)
-            making.chmod(0o700)
-            manifest = write(making / _DUMP, making / "scratch")
-            shutil.rmtree(making / "scratch")
-            manifest = _complete(making / _DUMP, manifest)
-            _write_private(making / _MANIFEST, json.dumps(asdict(manifest), indent=2))
-            making.rename(self.path / name)
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
+            with self._writing():
+                making.mkdir(mode=0o700)
+                scratch.mkdir(mode=0o700)
+            manifest = write(dump, scratch)
+            with self._writing():
+                shutil.rmtree(scratch)
+                _make_private(dump)
+                manifest = _measured(dump, manifest)
+                _write_private(making / _MANIFEST, json.dumps({"format": _FORMAT, **asdict(manifest)}, indent=2))
+                making.rename(self.path / name)
         finally:
-            shutil.rmtree(making, ignore_errors=True)
+            if making.exists():
+                self._remove(making)
         golden = Golden(self.path / name, manifest)
-        self._prune(golden)
+        self._prune(manifest.source)
         return golden
 
     def forget(self, entries: Sequence[Golden]) -> None:
-        """Remove entries; call it with the cache locked."""
+        """Remove entries, in use or not; call it with the cache locked."""
         for golden in entries:
-            # Renamed first: an entry is there whole, or not at all.
-            gone = self.path / f"{_HALF_MADE}{golden.id}"
-            golden.folder.rename(gone)
-            shutil.rmtree(gone)
+            self._remove(golden.folder)
 
-    def _prune(self, newest: Golden) -> None:
-        same = [
-            golden for golden in self.entries() if golden.manifest.source.identity == newest.manifest.source.identity
-        ]
-        idle = [
-            golden
-            for golden in same[self._keep :]
-            if time.time() - golden.folder.stat().st_mtime > _IN_USE.total_seconds()
-        ]
-        self.forget(idle)
+    def _folders(self) -> list[Path]:
+        return sorted(self.path.glob(_ENTRIES), reverse=True)
 
-    def _remove_half_made(self) -> None:
-        for folder in self.path.glob(f"{_HALF_MADE}*"):
-            shutil.rmtree(folder, ignore_errors=True)
+    def _prune(self, source: Source) -> None:
+        same = [golden for golden in self.entries() if golden.manifest.source.identity == source.identity]
+        self.forget([golden for golden in same[self._keep :] if not _is_in_use(golden)])
+
+    def _remove(self, folder: Path) -> None:
+        # Renamed first: an entry is there whole, or not at all; and a pg_dump that outlived its killed run, and writes
+        # here still, does not find the place any more.
+        with self._writing():
+            if not folder.name.startswith(_REMOVING):
+                folder = folder.rename(self.path / f"{_REMOVING}{folder.name}")
+            shutil.rmtree(folder)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise GoldenError(
+                f"the golden dumps' folder {self.path} cannot be written: {error.strerror or error}",
+                hint="Give golden.path a folder with room that this user may write; in a cluster, check the volume's"
+                " mount.",
+            ) from None
 
 
-def _complete(dump: Path, manifest: Manifest) -> Manifest:
-    dump.chmod(0o700)
-    for file in dump.iterdir():
-        file.chmod(0o600)
-    size, digest = _checksum(dump)
-    fields: dict[str, Any] = {**vars(manifest), "size": size, "sha256": digest}
-    return Manifest(**fields)
+def _read(folder: Path) -> Golden | None:
+    """The entry in ``folder``; None for one of another version's."""
+    try:
+        content = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        made_in = content.pop("format")
+        if isinstance(made_in, int) and made_in != _FORMAT:
+            return None
+        manifest = Manifest(source=Source(**content.pop("source")), **content)
+        _ = manifest.age  # its time can be read
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise GoldenError(f"golden dump {folder.name} is damaged: its manifest cannot be read") from None
+    return Golden(folder, manifest)
 
 
-def _checksum(dump: Path) -> tuple[int, str]:
-    total, digest = 0, hashlib.sha256()
+def _is_in_use(golden: Golden) -> bool:
+    return time.time() - golden.folder.stat().st_mtime <= _IN_USE.total_seconds()
+
+
+def _measured(dump: Path, manifest: Manifest) -> Manifest:
+    """The manifest with the dump's size and checksum as they are."""
+    unmeasured = replace(manifest, size=0, sha256="")
+    total, digest = 0, hashlib.sha256(json.dumps(asdict(unmeasured), sort_keys=True).encode())
     for file in sorted(dump.iterdir()):
         with file.open("rb") as content:
             each = hashlib.file_digest(content, "sha256").hexdigest()
             size = content.tell()
         total += size
-        digest.update(f"{file.name} {size} {each}\n".encode())
-    return total, digest.hexdigest()
+        digest.update(f"\n{file.name} {size} {each}".encode())
+    return replace(manifest, size=total, sha256=digest.hexdigest())
+
+
+def _make_private(dump: Path) -> None:
+    dump.chmod(0o700)
+    for file in dump.iterdir():
+        file.chmod(0o600)
 
 
 def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def _unwritable(path: Path, error: OSError) -> GoldenError:
-    return GoldenError(
-        f"the golden dumps' folder {path} cannot be written: {error.strerror or error}",
-        hint="Give golden.path a folder with room that this user may write; in a cluster, check the volume's mount.",
-    )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import tomllib
 import uuid
 from collections.abc import Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .errors import ErpSandboxError, SettingsError
+from .errors import AgentError, ErpSandboxError, SettingsError
 from .fixtures import *  # noqa: F403 - pytest finds a plugin's fixtures in its module
 from .redaction import REDACTOR, Redactor
-from .run import FAILED, RUN, SETTINGS, SUMMARY, worker_input
+from .run import FAILED, REHEARSED, RUN, SETTINGS, SUMMARY, note, worker_input
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 PREFIX = "ERP_SANDBOX_"
 
-OVERRIDES = ("reset", "refresh", "demo", "keep_failed")
-"""The settings that have an option: ``--erp-sandbox-…``."""
+OVERRIDES = ("reset", "refresh", "demo", "keep_failed", "lease_timeout", "jobs", "programs")
+"""The settings that have an option, ``--erp-sandbox-…``: all that are no table."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,18 +54,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         const=True,
         help="leave a failed scenario's sandbox as it is, and say how to look at it",
     )
+    group.addoption(
+        "--erp-sandbox-lease-timeout",
+        metavar="DURATION",
+        help="how long a scenario waits for a sandbox that is in use (such as 90s; default: 30min)",
+    )
+    group.addoption("--erp-sandbox-jobs", metavar="N", help="connections that a restore uses (default: 4)")
+    group.addoption(
+        "--erp-sandbox-programs",
+        metavar="FOLDER",
+        type=os.path.abspath,
+        help="where pg_dump, pg_restore and psql are looked for first",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings; without any, the plugin does nothing more."""
     config.addinivalue_line("markers", "no_erp_sandbox: this scenario (or test) needs no sandbox, and resets none")
     config.stash[REDACTOR] = Redactor()
-    config.stash[SUMMARY] = []
+    config.stash[SUMMARY] = {}
     config.stash[RUN] = worker_input(config).get("testrunuid") or uuid.uuid4().hex
     config.stash[SETTINGS] = settings = _read_settings(config)
     if settings is None:
         return
-    if config.pluginmanager.hasplugin("pytest-bdd"):
+    if any(config.pluginmanager.hasplugin(name) for name in ("pytest-bdd", "pytest_bdd.plugin")):
         from . import steps
 
         config.pluginmanager.register(steps, "erp_sandbox_steps")
@@ -92,13 +106,16 @@ def _is_configured(folder: Path) -> bool:
     if (folder / "erp-sandbox.toml").exists():
         return True
     try:
-        return b"tool.erp-sandbox" in (folder / "pyproject.toml").read_bytes()
-    except OSError:
+        text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+        return "erp-sandbox" in text and "erp-sandbox" in tomllib.loads(text).get("tool", {})
+    except (OSError, UnicodeDecodeError):
         return False
+    except tomllib.TOMLDecodeError:
+        return True  # which reading the settings will say
 
 
 def _refuse_more_workers_than_sandboxes(config: pytest.Config, settings: Settings) -> None:
-    workers = len(getattr(config.option, "tx", None) or [])
+    workers = sum(map(_workers, getattr(config.option, "tx", None) or ()))
     sandboxes = 1 if settings.demo else len(settings.all_sandboxes)
     if settings.reset == "session" and workers > sandboxes:
         raise SettingsError(
@@ -106,6 +123,12 @@ def _refuse_more_workers_than_sandboxes(config: pytest.Config, settings: Setting
             f" and {sandboxes} {'sandbox' if sandboxes == 1 else 'sandboxes'}",
             hint="Use fewer workers (-n), more sandboxes, or --erp-sandbox-reset=scenario.",
         )
+
+
+def _workers(execution: str) -> int:
+    """How many pytest-xdist workers a ``--tx`` makes: ``popen`` is one, ``3*popen`` three."""
+    times = execution.partition("*")[0]
+    return int(times) if times.isdigit() else 1
 
 
 def _end_orderly_on_sigterm(config: pytest.Config) -> None:
@@ -132,18 +155,27 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return f"erp-sandbox: reset={settings.reset}, refresh={settings.refresh}, sandbox: {where}"
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show our errors as what they say, without a traceback; take secrets out of whatever is shown."""
     report = yield
     error = call.excinfo.value if call.excinfo is not None else None
-    if isinstance(error, ErpSandboxError) and not item.config.getoption("fulltrace"):
-        report.longrepr = f"{type(error).__name__}: {error}"
+    if isinstance(error, ErpSandboxError):
+        if call.when == "setup" and hasattr(report, "wasxfail"):
+            # What a scenario is expected to fail for is its own; a sandbox that is not there is nobody's expectation.
+            del report.wasxfail
+            report.outcome = "failed"
+        if not item.config.getoption("fulltrace"):
+            report.longrepr = f"{type(error).__name__}: {error}"
     if report.failed and report.when != "teardown":
         item.stash[FAILED] = True
-    item.config.stash[REDACTOR].report(report)
+    redactor = item.config.stash[REDACTOR]
+    if (sandbox := item.stash.get(REHEARSED, None)) is not None:
+        with suppress(AgentError):  # a reset in the test may have made a new key, or none
+            redactor.add([sandbox.key])
+    redactor.report(report)
     return report
 
 
@@ -167,16 +199,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
     """Take a worker's lines of the summary."""
-    summary = node.config.stash[SUMMARY]  # type: ignore[attr-defined]
-    for line in getattr(node, "workeroutput", {}).get("erp_sandbox_summary", []):
-        if line not in summary:
-            summary.append(line)
+    for subject, text in getattr(node, "workeroutput", {}).get("erp_sandbox_summary", {}).items():
+        note(node.config, subject, text)  # type: ignore[attr-defined]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What was done, and what deserves a look."""
-    lines = config.stash[SUMMARY]
-    if lines:
+    notes = config.stash[SUMMARY]
+    if notes:
         terminalreporter.section("erp-sandbox")
-        for line in lines:
-            terminalreporter.line(config.stash[REDACTOR].text(line))
+        for text in notes.values():
+            terminalreporter.line(config.stash[REDACTOR].text(text))

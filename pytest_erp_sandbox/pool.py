@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from .errors import LeaseError
+import psycopg
+
+from .errors import LeaseError, PostgresError
 from .golden import Golden
 from .postgres.adoption import read_mark
 from .postgres.lease import take_lease
@@ -43,10 +45,16 @@ class Pool:
 
         Raises:
             LeaseError: none became free in time, or all are kept for inspection.
+            PostgresError: the server refused something unexpectedly, or went away.
         """
         sandbox = self._take()
         try:
             yield sandbox
+        except psycopg.Error as error:
+            raise PostgresError(
+                f"the work in {sandbox.name} was cut off: {str(error).strip()}",
+                hint="Look into the server's log; the next reset begins at the beginning.",
+            ) from error
         finally:
             sandbox.close()
 
@@ -72,18 +80,17 @@ class Pool:
 
     def _take(self) -> Sandbox:
         while self._free:
-            lease = take_lease(
-                list(self._free),
-                self._settings.lease_timeout,
-                lambda who: self._progress.say(f"waiting for a sandbox\n{who}"),
-            )
-            place = self._free[lease.database]
-            mark = read_mark(lease.connection)
-            if mark is None or mark.kept != self._run:
-                return Sandbox(lease, place, self._settings, self._progress)
-            del self._free[lease.database]
-            lease.release()
+            with ExitStack() as stack:
+                lease = stack.enter_context(take_lease(list(self._free), self._settings.lease_timeout, self._tell))
+                mark = read_mark(lease.connection)
+                if mark is None or mark.kept != self._run:
+                    stack.pop_all()  # it is the sandbox's to release
+                    return Sandbox(lease, self._free[lease.database], self._settings, self._progress)
+                del self._free[lease.database]
         raise LeaseError(
             "every sandbox is kept as a failed scenario left it (--erp-sandbox-keep-failed)",
             hint="Look at it; the next run resets it.",
         )
+
+    def _tell(self, who_has_them: str) -> None:
+        self._progress.say(f"waiting for a sandbox\n{who_has_them}")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
-__all__ = ["Lines", "Live", "Progress", "human_size"]
+__all__ = ["Lines", "Live", "Progress", "human_size", "is_terminal"]
 
 OnProgress = Callable[[int, int], None]
 """Is called with the number of objects done and of bytes written so far (0 where that is not known)."""
 
 _WORTH_A_LINE = 1.0
-"""Seconds that work must take to be told of, where it cannot be shown live."""
+"""Seconds that work must take to be told of."""
 
 _BEAT = 15.0
 """Seconds between the lines about one piece of long work."""
@@ -71,10 +72,10 @@ class Lines(Progress):
 
 
 class Live(Progress):
-    """A line that moves, on a terminal.
+    """A line that moves, on the terminal that standard error is.
 
     Args:
-        uncovered: a context in which the terminal can be written (pytest captures it otherwise).
+        uncovered: a context in which it can be written, at a line's beginning (pytest captures it otherwise).
     """
 
     def __init__(self, uncovered: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
@@ -82,16 +83,30 @@ class Live(Progress):
 
     @contextmanager
     def step(self, doing: str, unit: str = "objects", total: int | None = None) -> Iterator[OnProgress]:
-        """A piece of work; its line goes when it is done."""
+        """A piece of work; its line comes when that takes long, and goes when it is done."""
+        begun = time.monotonic()
+        show: Callable[[str], None] | None = None
+        with ExitStack() as until_done:
+
+            def on_progress(done: int, size: int) -> None:
+                nonlocal show
+                if show is None and time.monotonic() - begun > _WORTH_A_LINE:
+                    show = until_done.enter_context(self._line(doing))
+                if show is not None:
+                    show(_state(done, size, unit, total))
+
+            yield on_progress
+
+    @contextmanager
+    def _line(self, doing: str) -> Iterator[Callable[[str], None]]:
         from rich.console import Console
         from rich.progress import Progress as Bar
-        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import SpinnerColumn, TextColumn
 
-        with self._uncovered():
-            columns = SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[state]}")
-            with Bar(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
-                task = bar.add_task(doing, total=None, state="")
-                yield lambda done, size: bar.update(task, state=_state(done, size, unit, total))
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[state]}", markup=False)
+        with self._uncovered(), Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(f"{doing} …", total=None, state="")
+            yield lambda state: bar.update(task, state=state)
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -99,6 +114,11 @@ class Live(Progress):
 
         with self._uncovered():
             Console(stderr=True).print(f"erp-sandbox: {text}", markup=False, highlight=False)
+
+
+def is_terminal() -> bool:
+    """Whether standard error, the process's own, is a terminal."""
+    return sys.__stderr__ is not None and sys.__stderr__.isatty()
 
 
 def _state(done: int, size: int, unit: str, total: int | None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -14,7 +16,10 @@ __all__ = ["REDACTOR", "AgentEnvironment", "Redactor"]
 
 _SHOWN = "**********"
 _SHORTEST = 6
-"""Shorter secrets are not looked for: they would blot out half of a report."""
+"""Shorter secrets, and shorter parts of one, are not looked for: they would blot out half of a report."""
+
+_CUT = "..."
+"""What pytest puts where it shortens a value; a secret may have lost an end, or its middle, there."""
 
 
 class AgentEnvironment(dict[str, str]):
@@ -31,24 +36,66 @@ class Redactor:
         self._secrets: set[str] = set()
 
     def add(self, secrets: Iterable[SecretStr | None]) -> None:
-        """Take further secrets into account."""
-        values = (secret.get_secret_value() for secret in secrets if secret is not None)
-        self._secrets.update(value for value in values if len(value) >= _SHORTEST)
+        """Take further secrets into account, in each spelling in which a report may have them."""
+        for secret in secrets:
+            value = "" if secret is None else secret.get_secret_value()
+            if len(value) >= _SHORTEST:
+                self._secrets.update(_spellings(value))
 
     def text(self, text: str) -> str:
         """``text`` without secrets; the longest first, as one may hold another."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
+        secrets = sorted(self._secrets, key=len, reverse=True)
+        for secret in secrets:
             text = text.replace(secret, _SHOWN)
-        return text
+        if _CUT not in text:
+            return text
+        pieces = text.split(_CUT)
+        for i in range(len(pieces) - 1):
+            for secret in secrets:
+                pieces[i] = _without_beginning(pieces[i], secret)
+                pieces[i + 1] = _without_end(pieces[i + 1], secret)
+        return _CUT.join(pieces)
 
     def report(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         """Take the secrets out of a report, before anybody shows, sends or writes it."""
-        if report.longrepr is not None:
+        if isinstance(report.longrepr, tuple):  # of a skip: path, line, reason
+            path, line, reason = report.longrepr
+            report.longrepr = path, line, self.text(reason)
+        elif report.longrepr is not None:
             plain = str(report.longrepr)
             redacted = self.text(plain)
+            # A text has none of the colours, so what has no secrets is left as it is.
             if redacted != plain:
                 report.longrepr = redacted
         report.sections = [(title, self.text(content)) for title, content in report.sections]
+        if isinstance(report, pytest.TestReport):
+            report.user_properties = [
+                (name, self.text(value) if isinstance(value, str) else value) for name, value in report.user_properties
+            ]
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """The secret itself, and as Python, JSON and a URL write it."""
+    yield secret
+    yield repr(secret)[1:-1]
+    yield json.dumps(secret)[1:-1]
+    yield quote(secret, safe="")
+
+
+def _without_beginning(text: str, secret: str) -> str:
+    """``text`` without the beginning of ``secret`` that it ends with."""
+    for length in range(min(len(secret), len(text)), _SHORTEST - 1, -1):
+        if text.endswith(secret[:length]):
+            return text[:-length] + _SHOWN
+    return text
+
+
+def _without_end(text: str, secret: str) -> str:
+    """``text`` without the end of ``secret`` that it begins with."""
+    for length in range(min(len(secret), len(text)), _SHORTEST - 1, -1):
+        if text.startswith(secret[-length:]):
+            return _SHOWN + text[length:]
+    return text
 
 
 REDACTOR = pytest.StashKey[Redactor]()

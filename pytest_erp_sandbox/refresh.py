@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -12,21 +11,17 @@ from typing import Protocol
 
 from .errors import GoldenError, PostgresError
 from .golden import Golden, GoldenCache, Manifest, Source
-from .postgres.archive import Archive, read_archive
-from .postgres.clients import Clients, choose_clients, installed_toolsets
-from .postgres.connection import ProdDatabase, identify
-from .postgres.dump import dump_prod, dump_sandbox
-from .postgres.extensions import Extension, extensions_of_prod, uncreatable_extensions
-from .postgres.inventory import object_counts
-from .postgres.portable import Obstacle, not_allowed_obstacles, obstacles_in_archive, obstacles_in_prod
-from .progress import Progress, human_size
+from .origin import Copy, Origin, origin_of
+from .postgres.clients import Toolset
+from .postgres.dump import dump_sandbox
+from .postgres.extensions import uncreatable_extensions
+from .postgres.inventory import not_allowed, object_counts
+from .postgres.portable import Obstacle, obstacles_in_archive
+from .progress import Progress
 from .sandbox import Sandbox
 from .settings import Settings
 
 __all__ = ["LeaseSandbox", "golden_dump"]
-
-_DUMPS_SHARE = 0.3
-"""What the two dumps take together, compressed, as a share of the tables' size: a guess, and a generous one."""
 
 
 class LeaseSandbox(Protocol):
@@ -50,25 +45,40 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
     """
     cache = GoldenCache(settings.golden.path, settings.golden.keep)
     if settings.refresh == "never":
-        golden = cache.newest(on_damage=progress.say)
-        if golden is None:
-            raise GoldenError(
-                f'there is no golden dump in {cache.path}, and refresh is "never"',
-                hint="Make one where prod can be reached: `erp-sandbox refresh-from-prod`.",
-            )
-        return golden
-    source = _source(settings)
+        return _one_that_is_there(settings, cache, progress)
+    origin = origin_of(settings)
     with cache.locked(progress.say):
-        golden = cache.newest(partial(_is_fresh, settings=settings, source=source, run=run), progress.say)
+        wanted = partial(_is_fresh, settings=settings, source=origin.source, run=run)
+        golden = cache.newest(wanted, progress.say, remove_damaged=True)
         if golden is None:
-            _check_room(settings, cache.path)
             with lease_sandbox() as sandbox:
-                golden = cache.add(partial(_prepare, settings, source, sandbox, run, progress))
+                golden = cache.add(partial(_prepare, settings, origin, sandbox, run, progress))
         return golden
+
+
+def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progress) -> Golden:
+    """The newest golden dump of the prod that the settings name; where they name none, of the only one there is."""
+    named = str(settings.prod.database() or settings.prod.dump or "")
+    names = {golden.manifest.source.name for golden in cache.entries()}
+    if named in names:
+        names = {named}
+    if len(names) > 1:
+        raise GoldenError(
+            f"{cache.path} has golden dumps of several prods, and which one to take is not said:\n"
+            + "\n".join(f"  {name}" for name in sorted(names)),
+            hint="Set prod.dsn or prod.dump to one of them (it is not read), or `erp-sandbox forget` the others.",
+        )
+    golden = cache.newest(lambda manifest: manifest.source.name in names, progress.say)
+    if golden is None:
+        raise GoldenError(
+            f'there is no golden dump in {cache.path}, and refresh is "never"',
+            hint="Make one where prod can be reached: `erp-sandbox refresh-from-prod`.",
+        )
+    return golden
 
 
 def _is_fresh(manifest: Manifest, *, settings: Settings, source: Source, run: str) -> bool:
-    if manifest.source.identity != source.identity:
+    if (manifest.source.kind, manifest.source.identity) != (source.kind, source.identity):
         return False
     if manifest.run == run:
         return True
@@ -76,129 +86,40 @@ def _is_fresh(manifest: Manifest, *, settings: Settings, source: Source, run: st
     return settings.refresh == "auto" and (source.kind == "file" or manifest.age <= settings.golden.max_age)
 
 
-def _source(settings: Settings) -> Source:
-    prod, file = settings.prod.database(), settings.prod.dump
-    if prod is not None:
-        with prod.connect() as connection:
-            version = connection.info.parameter_status("server_version") or ""
-            return Source("server", str(prod), str(identify(connection)), version.split()[0])
-    assert file is not None  # the settings are complete
-    try:
-        # A directory-format dump is written last where its table of contents is.
-        status = (file / "toc.dat" if file.is_dir() else file).stat()
-    except OSError as error:
-        raise GoldenError(f"the dump {file} (prod.dump) cannot be read: {error.strerror}") from None
-    archive = read_archive(file, installed_toolsets(settings.programs))
-    identity = f"{file} {status.st_size} {status.st_mtime_ns}"
-    return Source("file", str(file), identity, str(archive.server_major))
-
-
-def _check_room(settings: Settings, folder: Path) -> None:
-    """Stop before a dump that would fill the disk."""
-    prod = settings.prod.database()
-    if prod is None:
-        return
-    with prod.connect() as connection:
-        row = connection.execute(
-            "SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM pg_class"
-            " WHERE relkind IN ('r', 'm') AND relnamespace = to_regnamespace('public')"
-        ).fetchone()
-    assert row is not None
-    needed, free = int(row[0] * _DUMPS_SHARE), shutil.disk_usage(folder).free
-    if free < needed:
-        raise GoldenError(
-            f"{folder} has {human_size(free)} free; a golden dump of prod takes about {human_size(needed)}",
-            hint="Make room (`erp-sandbox forget` removes golden dumps), or set golden.path to a larger place.",
-        )
-
-
 def _prepare(
-    settings: Settings, source: Source, sandbox: Sandbox, run: str, progress: Progress, to: Path, scratch: Path
+    settings: Settings, origin: Origin, sandbox: Sandbox, run: str, progress: Progress, to: Path, scratch: Path
 ) -> Manifest:
     """Write the golden dump to ``to``: prod's dump, restored into the sandbox, quarantined there, dumped again."""
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    connection, role = sandbox.lease.connection, sandbox.lease.database.role
-    archive, extensions, obstacles, tools = _copy_of_prod(settings, sandbox, scratch, progress)
-    clients = _clients(settings, sandbox, archive)
-    obstacles = [*obstacles, *obstacles_in_archive(archive, clients.sandbox, connection)]
-    obstacles += [
-        Obstacle(f"extension {name}", "not trusted: only a superuser creates it in the sandbox")
-        for name in uncreatable_extensions(connection, extensions)
-    ]
-    _refuse(not_allowed_obstacles(obstacles, sandbox.lease.database.may_lose))
-    sandbox.rebuild(
-        archive,
-        {extension.name: extension.needed for extension in extensions},
-        [obstacle.object for obstacle in obstacles if obstacle.object],
-    )
+    copy = origin.copy(scratch / "prod", sandbox.server_major, progress)
+    programs = sandbox.programs_for(copy.archive)
+    obstacles = list(_obstacles(copy, sandbox, programs))
+    _refuse(not_allowed(obstacles, sandbox.lease.database.may_lose))
+    extensions = {extension.name: extension.needed for extension in copy.extensions}
+    sandbox.rebuild(copy.archive, extensions, [obstacle.object for obstacle in obstacles if obstacle.object])
     # Quarantine belongs here: between this restore and the dump of its result.
     with progress.step("dumping the golden state", "tables") as on_progress:
-        dump_sandbox(sandbox.lease, to, clients.sandbox, jobs=settings.jobs, on_progress=on_progress)
+        dump_sandbox(sandbox.lease, to, programs, jobs=settings.jobs, on_progress=on_progress)
     return Manifest(
-        source=source,
+        source=origin.source,
         made_at=made_at,
         run=run,
-        server_major=clients.sandbox_major,
-        tools={**tools, "sandbox": clients.sandbox.version},
-        counts=object_counts(connection, role),
-        extensions={extension.name: extension.needed for extension in extensions},
+        server_major=sandbox.server_major,
+        tools={"prod": copy.made_with, "sandbox": programs.version},
+        counts=object_counts(sandbox.lease.connection, sandbox.lease.database.role),
+        extensions=extensions,
         left_out=[obstacle.label for obstacle in obstacles],
     )
 
 
-def _copy_of_prod(
-    settings: Settings, sandbox: Sandbox, scratch: Path, progress: Progress
-) -> tuple[Archive, Sequence[Extension], Sequence[Obstacle], dict[str, str]]:
-    """Prod's dump, the extensions it counts on, what a dump leaves behind, and what it was dumped with."""
-    toolsets = installed_toolsets(settings.programs)
-    prod, file = settings.prod.database(), settings.prod.dump
-    if prod is None:
-        assert file is not None  # the settings are complete
-        archive = read_archive(file, toolsets)
-        return archive, _extensions_in(archive), [], {"prod": f"{archive.dump_major}"}
-    toolset, extensions, obstacles = _look_at_prod(prod, settings, sandbox)
-    with progress.step(f"dumping prod, {prod}", "tables") as on_progress:
-        dump_prod(
-            prod,
-            scratch / "prod",
-            toolset.prod or toolset.sandbox,
-            jobs=settings.prod.jobs,
-            lock_wait_timeout=settings.prod.lock_wait_timeout,
-            timeout=settings.prod.dump_timeout,
-            on_progress=on_progress,
+def _obstacles(copy: Copy, sandbox: Sandbox, programs: Toolset) -> Iterable[Obstacle]:
+    connection = sandbox.lease.connection
+    yield from copy.left_behind
+    yield from obstacles_in_archive(copy.archive, programs, connection, sandbox.lease.database.role)
+    for name in uncreatable_extensions(connection, copy.extensions):
+        yield Obstacle(
+            f"extension {name}", "not trusted, or not where prod has it: a superuser must create it in the sandbox"
         )
-    archive = read_archive(scratch / "prod", toolsets)
-    return archive, extensions, obstacles, {"prod": (toolset.prod or toolset.sandbox).version}
-
-
-def _look_at_prod(
-    prod: ProdDatabase, settings: Settings, sandbox: Sandbox
-) -> tuple[Clients, Sequence[Extension], Sequence[Obstacle]]:
-    with prod.connect() as connection:
-        clients = choose_clients(
-            installed_toolsets(settings.programs),
-            prod=connection.info.server_version // 10000,
-            sandbox=sandbox.server_major,
-        )
-        return clients, extensions_of_prod(connection), obstacles_in_prod(connection)
-
-
-def _clients(settings: Settings, sandbox: Sandbox, archive: Archive) -> Clients:
-    return choose_clients(
-        installed_toolsets(settings.programs),
-        prod=None,
-        sandbox=sandbox.server_major,
-        archive=(archive.server_major, archive.dump_major),
-    )
-
-
-def _extensions_in(archive: Archive) -> list[Extension]:
-    """A dump of a whole database names its extensions; whether they are needed it does not say."""
-    return [
-        Extension(entry.name, needed=True)
-        for entry in archive.entries
-        if entry.kind == "EXTENSION" and entry.name != "plpgsql"
-    ]
 
 
 def _refuse(obstacles: Sequence[Obstacle]) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from .progress import Progress
+    from .sandbox import Sandbox
     from .settings import Settings
 
-__all__ = ["FAILED", "RUN", "SETTINGS", "SUMMARY", "once_a_run", "progress", "worker_input"]
+__all__ = ["FAILED", "REHEARSED", "RUN", "SETTINGS", "SUMMARY", "note", "once_a_run", "progress", "worker_input"]
 
 SETTINGS: pytest.StashKey[Settings | None] = pytest.StashKey()
 """The settings; None where there are none, and the plugin does nothing."""
@@ -21,11 +21,19 @@ SETTINGS: pytest.StashKey[Settings | None] = pytest.StashKey()
 RUN = pytest.StashKey[str]()
 """Names the run; its pytest-xdist workers share it."""
 
-SUMMARY = pytest.StashKey[list[str]]()
-"""Lines for the summary at the end."""
+SUMMARY = pytest.StashKey[dict[str, str]]()
+"""What the summary at the end says, by subject."""
 
 FAILED = pytest.StashKey[bool]()
 """On a test: whether it failed, in its setup or its steps."""
+
+REHEARSED: pytest.StashKey[Sandbox] = pytest.StashKey()
+"""On a test: its sandbox."""
+
+
+def note(config: pytest.Config, subject: str, text: str) -> None:
+    """Have the summary say ``text``, unless it says something of this subject already."""
+    config.stash[SUMMARY].setdefault(subject, text)
 
 
 def worker_input(config: pytest.Config) -> dict[str, Any]:
@@ -42,7 +50,7 @@ def once_a_run(
         return make()
     from filelock import FileLock
 
-    file = base.parent / f"erp-sandbox-{name}"
+    file = base.parent / f"erp-sandbox-{name}-{config.stash[RUN]}"
     with FileLock(f"{file}.lock"):
         if not file.exists():
             file.write_text(make(), encoding="utf-8")
@@ -51,24 +59,27 @@ def once_a_run(
 
 def progress(config: pytest.Config) -> Progress:
     """How this run tells of long work: live on a terminal, in lines elsewhere, not at all with -q or in a worker."""
-    from .progress import Lines, Live, Progress
+    from .progress import Lines, Live, Progress, is_terminal
 
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or worker_input(config) or config.get_verbosity() < 0:
         return Progress()
     capture = config.pluginmanager.get_plugin("capturemanager")
 
+    def uncaptured() -> AbstractContextManager[None]:
+        return nullcontext() if capture is None else capture.global_and_fixture_disabled()
+
     @contextmanager
     def uncovered() -> Generator[None]:
-        if capture is None:
+        with uncaptured():
+            # Whatever pytest has begun on this line, it begins again afterwards.
+            reporter.ensure_newline()
             yield
-        else:
-            with capture.global_and_fixture_disabled():
-                yield
 
     def write(line: str) -> None:
         with uncovered():
-            reporter.ensure_newline()
             reporter.write_line(line)
 
-    return Live(uncovered) if sys.__stderr__ is not None and reporter.isatty else Lines(write)
+    with uncaptured():  # while pytest captures, standard error is a file
+        on_terminal = is_terminal()
+    return Live(uncovered) if on_terminal else Lines(write)

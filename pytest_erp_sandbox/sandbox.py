@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from .dolibarr.agent import provision_agent, read_agent_key
 from .dolibarr.api import api_client, check_api
 from .errors import AgentError, GoldenError, LeaseError, PostgresError
-from .golden import Golden
+from .golden import Golden, Manifest
 from .postgres.adoption import adopt, read_mark, require_mark, write_mark
 from .postgres.archive import Archive, read_archive
-from .postgres.clients import choose_clients, installed_toolsets
+from .postgres.clients import Toolset, choose_clients, installed_toolsets
 from .postgres.connection import SandboxConnection, as_owner
-from .postgres.extensions import create_extensions
+from .postgres.extensions import create_extensions, present_extensions
 from .postgres.grants import give_grants
 from .postgres.inventory import object_counts, owns_anything
 from .postgres.lease import Lease
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .settings import AgentSettings, SandboxSettings, Settings
 
 __all__ = ["Sandbox"]
+
+_RESET_IT = "Reset it once: `erp-sandbox reset`, or --erp-sandbox-reset=session."
 
 
 class Sandbox:
@@ -60,17 +62,10 @@ class Sandbox:
             ErpSandboxError: whatever stands in the way; the next reset begins at the beginning.
         """
         golden.mark_used()
-        manifest = golden.manifest
-        if manifest.server_major > self.server_major:
-            raise PostgresError(
-                f"golden dump {golden.id} was prepared on PostgreSQL {manifest.server_major}, which the server of"
-                f" {self.name} (PostgreSQL {self.server_major}) is too old for; nothing was wiped",
-                hint="Let all sandboxes have servers of one version, or refresh once more.",
-            )
-        archive = _read_once(golden.dump, self._settings.programs)
-        self.rebuild(archive, manifest.extensions)
-        self._expect(manifest.counts)
-        self._begin_baseline(golden)
+        self._require_fit(golden)
+        self.rebuild(_read_once(golden.dump, self._settings.programs), golden.manifest.extensions)
+        self._require_counts(golden.manifest)
+        self._key = self._begin_baseline(golden)
 
     def resume(self) -> None:
         """Take the sandbox as it is, with its agent and the key that was made with its baseline.
@@ -79,24 +74,26 @@ class Sandbox:
             GoldenError: no whole baseline is in it.
             AgentError: the agent or its key is not there any more, or not what the settings ask for.
         """
-        mark = require_mark(self.lease.connection)
+        mark, agent = require_mark(self.lease.connection), self._settings.agent
         if mark.baseline is None:
             raise GoldenError(
-                f"{self.name} holds no whole baseline: it was never reset, or a reset was cut off",
-                hint="Reset it once: `erp-sandbox reset`, or --erp-sandbox-reset=session.",
+                f"{self.name} holds no whole baseline: it was never reset, or a reset was cut off", hint=_RESET_IT
             )
-        if mark.baseline.split("/")[1] != _fingerprint(self._settings.agent):
+        if _fingerprint(agent) not in mark.baseline.split("/"):
             raise AgentError(
-                f"the agent of the baseline in {self.name} is not the one that the settings ask for",
-                hint="Reset it once: `erp-sandbox reset`, or --erp-sandbox-reset=session.",
+                f"the agent of the baseline in {self.name} is not the one that the settings ask for", hint=_RESET_IT
             )
-        agent = self._settings.agent
-        unique_id = self._place.erp.instance_unique_id
-        self._key = read_agent_key(self.lease.connection, login=agent.login, entity=agent.entity, unique_id=unique_id)
+        self._key = read_agent_key(
+            self.lease.connection,
+            login=agent.login,
+            entity=agent.entity,
+            unique_id=self._place.erp.instance_unique_id,
+        )
         if self._key is None:
             raise AgentError(
-                f"the key of {agent.login} cannot be read in {self.name}",
-                hint="A rehearsal may have changed it: reset the sandbox once.",
+                f"the key of {agent.login} cannot be read in {self.name}: a rehearsal has changed it, or"
+                " sandbox.erp.instance-unique-id is another than when it was made",
+                hint=_RESET_IT,
             )
 
     def rebuild(self, archive: Archive, extensions: Mapping[str, bool], leave_out: Sequence[str] = ()) -> None:
@@ -108,20 +105,18 @@ class Sandbox:
             leave_out: names of objects that are not restored, beside the settings' ``leave-out``.
         """
         lease, place = self.lease, self._place
-        toolset = choose_clients(
-            installed_toolsets(self._settings.programs),
-            prod=None,
-            sandbox=self.server_major,
-            archive=(archive.server_major, archive.dump_major),
-        ).sandbox
+        lease.check()
+        programs = self.programs_for(archive)
         self._adopt_if_empty()
+        # The wipe takes those that the role made, whoever needs them.
+        wanted = {*extensions, *present_extensions(lease.connection)}
         with self._progress.step(f"wiping {self.name}"):
             wipe(lease, lock_timeout=place.lock_timeout)
         with as_owner(lease.connection, place.role):
-            create_extensions(lease.connection, extensions)
+            create_extensions(lease.connection, wanted)
         with self._progress.step(f"restoring {self.name}", total=len(archive.entries)) as on_progress:
             left_out = [*place.leave_out, *leave_out]
-            restore(lease, archive, toolset, jobs=self._settings.jobs, leave_out=left_out, on_progress=on_progress)
+            restore(lease, archive, programs, jobs=self._settings.jobs, leave_out=left_out, on_progress=on_progress)
         if lease.end_earlier_sessions():
             raise LeaseError(
                 f"a program of an earlier run was still writing into {self.name} while it was restored, and was ended",
@@ -130,6 +125,24 @@ class Sandbox:
         with as_owner(lease.connection, place.role):
             analyze_large_tables(lease.connection, place.role)
         self.idle_sessions_left = end_idle_sessions(lease.connection)
+
+    def programs_for(self, archive: Archive) -> Toolset:
+        """The client programs that restore ``archive`` here, and dump the result.
+
+        Raises:
+            PostgresError: no installed ones can, or the sandbox's server is too old for it.
+        """
+        return choose_clients(
+            installed_toolsets(self._settings.programs),
+            prod=None,
+            sandbox=self.server_major,
+            archive=(archive.server_major, archive.dump_major),
+        ).sandbox
+
+    @property
+    def server_major(self) -> int:
+        """The major version of the sandbox's server."""
+        return self.lease.connection.info.server_version // 10000
 
     @property
     def url(self) -> str:
@@ -184,31 +197,39 @@ class Sandbox:
         """Let the next one have it."""
         self.lease.release()
 
-    @property
-    def server_major(self) -> int:
-        """The major version of the sandbox's server."""
-        return self.lease.connection.info.server_version // 10000
-
     def _adopt_if_empty(self) -> None:
         connection, place = self.lease.connection, self._place
         if read_mark(connection) is None and not owns_anything(connection, place.role):
             with as_owner(connection, place.role):
                 adopt(connection)
 
-    def _expect(self, counts: Mapping[str, int]) -> None:
-        found = object_counts(self.lease.connection, self._place.role)
-        if found != counts:
-            wrong = ", ".join(
-                f"{found.get(kind, 0)} instead of {counts.get(kind, 0)} {kind}"
-                for kind in sorted({*found, *counts})
-                if found.get(kind, 0) != counts.get(kind, 0)
+    def _require_fit(self, golden: Golden) -> None:
+        prepared_on = golden.manifest.server_major
+        if prepared_on > self.server_major:
+            raise PostgresError(
+                f"golden dump {golden.id} was prepared on PostgreSQL {prepared_on}, which the server of {self.name}"
+                f" (PostgreSQL {self.server_major}) is too old for; nothing was wiped",
+                hint="Let all sandboxes have servers of one version, then `erp-sandbox refresh`.",
             )
+        if not golden.dump.exists():
             raise GoldenError(
-                f"the restored {self.name} is not what the golden dump's manifest says: {wrong}",
-                hint="Somebody else changed it meanwhile, or leave-out has changed: refresh once.",
+                f"golden dump {golden.id} was removed while this run used it; nothing was wiped", hint="Run again."
             )
 
-    def _begin_baseline(self, golden: Golden) -> None:
+    def _require_counts(self, manifest: Manifest) -> None:
+        found, expected = object_counts(self.lease.connection, self._place.role), manifest.counts
+        wrong = ", ".join(
+            f"{found.get(kind, 0)} instead of {expected.get(kind, 0)} {kind}"
+            for kind in sorted({*found, *expected})
+            if found.get(kind, 0) != expected.get(kind, 0)
+        )
+        if wrong:
+            raise GoldenError(
+                f"the restored {self.name} is not what the golden dump's manifest says: {wrong}",
+                hint="Somebody else changed it meanwhile, or leave-out has changed: `erp-sandbox refresh`.",
+            )
+
+    def _begin_baseline(self, golden: Golden) -> SecretStr:
         """Make the agent, give the grants again, and say that the baseline is whole: all of it, or nothing."""
         connection, agent = self.lease.connection, self._settings.agent
         with as_owner(connection, self._place.role):
@@ -224,12 +245,12 @@ class Sandbox:
             )
             baseline = f"{golden.id}/{_fingerprint(agent)}/{secrets.token_hex(4)}"
             write_mark(connection, mark, baseline=baseline, grants=None, kept=None)
-        self._key = key
+        return key
 
 
 def _fingerprint(agent: AgentSettings) -> str:
     """Tells whether a baseline's agent is the one that the settings ask for."""
-    return hashlib.sha256(agent.model_dump_json().encode()).hexdigest()[:8]
+    return hashlib.sha256(agent.model_dump_json().encode()).hexdigest()[:16]
 
 
 @cache

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -179,8 +180,6 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.demo:
-            if self.prod.dsn or self.prod.dump or self.sandbox or self.sandboxes:
-                raise ValueError("demo = true brings its own prod and sandbox: remove either demo or prod and sandbox")
             return self
         if (self.sandbox is None) == (not self.sandboxes):
             raise ValueError("say where the sandbox is: either [sandbox] with a dsn, or several [[sandboxes]]")
@@ -197,9 +196,17 @@ class Settings(BaseSettings):
         return self.sandboxes or ((self.sandbox,) if self.sandbox else ())
 
     def secrets(self) -> Iterator[SecretStr]:
-        """Every secret that the settings hold, for redaction."""
-        yield from (dsn for dsn in (self.prod.dsn, *(sandbox.dsn for sandbox in self.all_sandboxes)) if dsn)
-        yield from (sandbox.erp.instance_unique_id for sandbox in self.all_sandboxes if sandbox.erp.instance_unique_id)
+        """Every secret that the settings hold, or libpq takes from the environment, for redaction."""
+        for database in (self.prod.database(), *(sandbox.database() for sandbox in self.all_sandboxes)):
+            if database is not None and database.password is not None:
+                yield database.password
+        for erp in (sandbox.erp for sandbox in self.all_sandboxes):
+            if erp.instance_unique_id is not None:
+                yield erp.instance_unique_id
+            if erp.url is not None and (password := urlsplit(erp.url).password):
+                yield from (SecretStr(password), SecretStr(unquote(password)))
+        if "PGPASSWORD" in os.environ:
+            yield SecretStr(os.environ["PGPASSWORD"])
 
 
 def load_settings(folder: Path, overrides: Mapping[str, object] | None = None) -> Settings | None:
@@ -236,14 +243,28 @@ def load_settings(folder: Path, overrides: Mapping[str, object] | None = None) -
     try:
         settings = Located(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise _explained(error, file) from None
+        raise _explained(error, overrides, variables, file) from None
     except ValueError:
         # pydantic-settings quotes a value that it cannot parse, which may be a secret.
         raise SettingsError(
             f"a variable of {', '.join(sorted(variables))} is not valid JSON",
             hint="Tables and lists in the environment are written as JSON; single keys as ERP_SANDBOX_PROD__DSN=….",
         ) from None
+    _refuse_two_prods(settings, asked_for_demo=bool(overrides.get("demo")))
+    # A DSN that libpq does not understand is better refused now than when it is needed.
+    settings.prod.database()
+    for sandbox in settings.all_sandboxes:
+        sandbox.database()
     return _with_absolute_paths(settings, folder)
+
+
+def _refuse_two_prods(settings: Settings, *, asked_for_demo: bool) -> None:
+    """Where the demo was not asked for just now (it takes the place of all else then), the settings contradict."""
+    if settings.demo and not asked_for_demo and (settings.prod != ProdSettings() or settings.all_sandboxes):
+        raise SettingsError(
+            "the settings have demo = true, and a prod or sandbox of your own",
+            hint="Remove either; --erp-sandbox-demo tries the demo without any change of the settings.",
+        )
 
 
 def _is_test_variable(name: str) -> bool:
@@ -259,15 +280,16 @@ def _read_table(folder: Path) -> tuple[dict[str, Any] | None, str]:
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            # A broken pyproject.toml is pytest's to report, unless it is ours.
-            if name == "pyproject.toml":
-                continue
             raise SettingsError(f"{folder / name} cannot be read: {error}") from None
-        table = content.get("tool", {}).get("erp-sandbox")
-        if name == "erp-sandbox.toml" and table is None:
-            table = content
-        if table is not None:
-            found.append((table, f"{name} [tool.erp-sandbox]" if "tool" in content else name))
+        tool = content.get("tool", {})
+        if name == "erp-sandbox.toml" and "tool" not in content:
+            found.append((content, name))
+        elif isinstance(tool, dict) and "erp-sandbox" in tool:
+            found.append((tool["erp-sandbox"], f"{name} [tool.erp-sandbox]"))
+            if not isinstance(tool["erp-sandbox"], dict):
+                raise SettingsError(f"{name}: tool.erp-sandbox is not a table", hint="Write [tool.erp-sandbox].")
+        elif name == "erp-sandbox.toml":
+            raise SettingsError(f"{name} has a table [tool], but no [tool.erp-sandbox] in it")
     if len(found) > 1:
         raise SettingsError(
             f"settings stand both in erp-sandbox.toml and in pyproject.toml of {folder}",
@@ -299,20 +321,29 @@ def _did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(known)}."
 
 
-def _explained(error: ValidationError, file: str) -> SettingsError:
+def _explained(
+    error: ValidationError, overrides: Mapping[str, object], variables: Sequence[str], file: str
+) -> SettingsError:
     """All that is wrong, a line each: the key, where it stands, and what would be right."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         location = [str(part) for part in problem["loc"]]
         key = ".".join(part.replace("_", "-") for part in location) or "settings"
-        variable = PREFIX + "__".join(location).upper()
-        # A file's kebab-case key and the environment's meet in snake_case: the environment wins, so it is asked first.
-        where = f"variable {variable}" if variable in os.environ else file or "command line or environment"
+        where = _place(location, overrides, variables) or file or "command line or environment"
         said = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             said = f"unknown key. {_did_you_mean(key.rpartition('.')[2], _known_keys(location[:-1]))}"
         lines.append(f"{key} ({where}): {said}")
     return SettingsError("the settings cannot be used\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _place(location: Sequence[str], overrides: Mapping[str, object], variables: Sequence[str]) -> str | None:
+    """The option or variable that a value came from, if it was one: they win over the file."""
+    if location and location[0] in overrides:
+        return f"--erp-sandbox-{location[0].replace('_', '-')}"
+    path = f"{PREFIX}{'__'.join(location)}__".upper()
+    # A variable can also hold the whole table, as JSON.
+    return next((f"variable {name}" for name in variables if path.startswith(f"{name.upper()}__")), None)
 
 
 def _known_keys(path: Sequence[str]) -> list[str]:

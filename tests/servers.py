@@ -38,6 +38,7 @@ class Servers:
             self._stack.callback(shutil.rmtree, folder)
             server = Server(folder / "server", programs, settings=SETTINGS)
             self._running[version] = self._stack.enter_context(server)
+            self._stack.callback(server.stop, "immediate")  # nobody will miss what it has not written yet
         return self._running[version]
 
 

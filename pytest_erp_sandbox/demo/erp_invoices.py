@@ -148,7 +148,7 @@ def _lines(request: Request, invoice: int) -> list[dict[str, Any]]:
 def _insert_line(request: Request, invoice: int, line: Mapping[str, Any]) -> int:
     given = {name: column_value(name, line.get(name, default)) for name, default in _LINE_DEFAULTS.items()}
     statement = resources.files(__package__).joinpath("erp_line.sql").read_bytes()
-    row = request.connection.execute(sql.SQL(statement.decode()), {"invoice": invoice, **given}).fetchone()  # type: ignore[arg-type]
+    row = request.connection.execute(sql.SQL(statement.decode()), {"invoice": invoice, **given}).fetchone()
     assert row is not None
     request.connection.execute(_TOTALS, [invoice])
     return int(row[0])

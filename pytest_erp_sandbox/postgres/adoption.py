@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote
 
 from psycopg import sql
 
@@ -16,7 +17,8 @@ from .connection import DatabaseIdentity, SandboxConnection, identify
 
 __all__ = ["Mark", "adopt", "is_adopted", "read_mark", "require_mark", "write_mark"]
 
-_PREFIX = "erp-sandbox:"
+_LINE = re.compile(r"erp-sandbox: adopted=(?P<identity>\d+/\d+)(?P<rest>(?: [a-z]+=\S+)*)")
+"""A mark; what people wrote that only begins like one is theirs."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,20 @@ class Mark:
     grants: str | None = None
 
     def __str__(self) -> str:
-        parts = [f"adopted={self.identity}"]
-        parts += [f"{name}={value}" for name in ("baseline", "kept", "grants") if (value := getattr(self, name))]
-        return f"{_PREFIX} {' '.join(parts)}"
+        parts = {"baseline": self.baseline, "kept": self.kept, "grants": self.grants}
+        # Quoted: no value may begin another, or a line of its own.
+        words = [f" {name}={quote(value, safe='+/=:')}" for name, value in parts.items() if value]
+        return f"erp-sandbox: adopted={self.identity}{''.join(words)}"
 
 
 def read_mark(connection: SandboxConnection) -> Mark | None:
     """The connected database's mark; None where it has none, or one that was made for another database."""
-    line = _comment(connection)[1]
-    values = dict(re.findall(r"(\w+)=(\S+)", line))
+    line = _LINE.fullmatch(_comment(connection)[1])
     identity = identify(connection)
-    if values.pop("adopted", None) != str(identity):
+    if line is None or line["identity"] != str(identity):
         return None
-    return Mark(identity, **{name: values[name] for name in ("baseline", "kept", "grants") if name in values})
+    values = dict(word.split("=", 1) for word in line["rest"].split())
+    return Mark(identity, **{name: unquote(values[name]) for name in ("baseline", "kept", "grants") if name in values})
 
 
 def is_adopted(connection: SandboxConnection) -> bool:
@@ -65,7 +68,7 @@ def require_mark(connection: SandboxConnection) -> Mark:
     mark = read_mark(connection)
     if mark is None:
         raise NotASandboxError(
-            f"the database {connection.info.dbname!r} on {connection.info.host} is not marked as a sandbox,"
+            f"the database {connection.info.dbname!r} at {connection.info.host} is not marked as a sandbox,"
             " and nothing in it was touched",
             hint="If it really is one, run `erp-sandbox adopt`: it shows what is there, and asks.",
         )
@@ -83,9 +86,10 @@ def write_mark(connection: SandboxConnection, mark: Mark, **changes: str | None)
     """Write ``mark``, with ``changes``, below what people wrote into the comment; as the owner."""
     theirs = _comment(connection)[0]
     text = "\n".join([*theirs, str(replace(mark, **changes))])  # type: ignore[arg-type]
-    connection.execute(
-        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(connection.info.dbname), sql.Literal(text))
-    )
+    # The name is the server's to give: it may have changed since the connection was made.
+    name = connection.execute("SELECT current_database()").fetchone()
+    assert name is not None
+    connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(*name), sql.Literal(text)))
 
 
 def _comment(connection: SandboxConnection) -> tuple[list[str], str]:
@@ -93,6 +97,10 @@ def _comment(connection: SandboxConnection) -> tuple[list[str], str]:
     row = connection.execute(
         "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
     ).fetchone()
-    lines = ((row and row[0]) or "").splitlines()
-    ours = [line for line in lines if line.startswith(_PREFIX)]
-    return [line for line in lines if not line.startswith(_PREFIX)], ours[-1] if ours else ""
+    if not row or not row[0]:
+        return [], ""
+    lines = row[0].split("\n")
+    for place in reversed(range(len(lines))):
+        if _LINE.fullmatch(lines[place]):
+            return [*lines[:place], *lines[place + 1 :]], lines[place]
+    return lines, ""

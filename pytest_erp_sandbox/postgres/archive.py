@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import PostgresError
 from .clients import Toolset
+from .program import ask
 
 __all__ = ["Archive", "Entry", "read_archive"]
 
 _ENTRY = re.compile(
     r"(?P<id>\d+); \d+ \d+ "
     r"(?P<kind>[A-Z]+(?: [A-Z]+)*) "
-    r"(?P<schema>\S+) (?P<name>.*) (?P<owner>\S*)"
+    r"(?P<schema>\S+) (?P<name_and_owner>.*)"
 )
+_DEPENDS_ON = ";\tdepends on:"
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,19 @@ class Entry:
 
     Attributes:
         line: as the list has it; ``pg_restore --use-list`` takes it back.
+        id: its number in this dump.
         kind: such as ``TABLE``, ``TABLE DATA``, ``FK CONSTRAINT``, ``FUNCTION``.
         schema: ``-`` for what is in none.
         name: the object's name; functions have their argument types, and what belongs to a table is preceded by it.
+        depends_on: the numbers of the entries that must be there before.
     """
 
     line: str
+    id: int
     kind: str
     schema: str
     name: str
+    depends_on: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,6 @@ class Archive:
     server_major: int
     dump_major: int
 
-    def counts(self) -> dict[str, int]:
-        """How many entries of each kind there are."""
-        return dict(sorted(Counter(entry.kind for entry in self.entries).items()))
-
 
 def read_archive(path: Path, toolsets: Iterable[Toolset]) -> Archive:
     """Read the table of contents of the dump at ``path``, with the newest of ``toolsets``.
@@ -68,13 +68,7 @@ def read_archive(path: Path, toolsets: Iterable[Toolset]) -> Archive:
     newest = max(toolsets, key=lambda toolset: toolset.major, default=None)
     if newest is None:
         raise PostgresError("no pg_restore found", hint="Install PostgreSQL's client programs.")
-    done = subprocess.run(
-        [newest.program("pg_restore"), "--list", str(path)],
-        capture_output=True,
-        check=False,
-        env={"LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-    )
+    done = ask([newest.program("pg_restore"), "--list", "--verbose", path])
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
         hint = (
@@ -86,19 +80,48 @@ def read_archive(path: Path, toolsets: Iterable[Toolset]) -> Archive:
             f"{path} is not a dump that PostgreSQL {newest.major}'s pg_restore can read: {said}", hint=hint
         )
     listing = done.stdout.decode(errors="surrogateescape")
+    if re.search(r"^;\s+Format: TAR", listing, re.MULTILINE):
+        raise PostgresError(
+            f"{path} is a dump in tar format, which several connections cannot restore",
+            hint="A dump in pg_dump's custom (-Fc) or directory (-Fd) format is needed.",
+        )
     return Archive(
         path,
-        [_entry(line) for line in listing.splitlines() if line and not line.startswith(";")],
+        list(_entries(listing)),
         _major("from database version", listing, path),
         _major("by pg_dump version", listing, path),
     )
 
 
-def _entry(line: str) -> Entry:
+def _entries(listing: str) -> Iterator[Entry]:
+    # Not splitlines(), which also splits at what names may hold; pg_restore itself writes line feeds only at ends.
+    lines = listing.split("\n")
+    owners = _owners(listing)
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line and not line.startswith(";"):
+            needed = following.removeprefix(_DEPENDS_ON) if following.startswith(_DEPENDS_ON) else ""
+            yield _entry(line, frozenset(map(int, needed.split())), owners)
+
+
+def _owners(listing: str) -> list[str]:
+    """Owners whose names may have spaces, the longest first: the list does not part them from the objects' names.
+
+    What a database or a function is called tells where their owners' names begin.
+    """
+    database = re.search(r"^;     dbname: (.*)$", listing, re.MULTILINE)
+    assert database is not None
+    found = re.findall(rf"^\d+; \d+ \d+ DATABASE - {re.escape(database[1])} (.+)$", listing, re.MULTILINE)
+    found += re.findall(r"^\d+; \d+ \d+ (?:FUNCTION|PROCEDURE|AGGREGATE) public .*\) (.+)$", listing, re.MULTILINE)
+    return sorted(set(found), key=len, reverse=True)
+
+
+def _entry(line: str, depends_on: frozenset[int], owners: Iterable[str]) -> Entry:
     match = _ENTRY.fullmatch(line)
     if match is None:
         raise PostgresError(f"pg_restore listed an entry that is not understood: {line!r}")
-    return Entry(line, match["kind"], match["schema"], match["name"])
+    name = match["name_and_owner"]
+    owner = next((owner for owner in owners if name.endswith(f" {owner}")), name.rpartition(" ")[2])
+    return Entry(line, int(match["id"]), match["kind"], match["schema"], name.removesuffix(f" {owner}"), depends_on)
 
 
 def _major(label: str, listing: str, path: Path) -> int:

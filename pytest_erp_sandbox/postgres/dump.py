@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from ..errors import PostgresError
+from .blockers import blockers
 from .clients import Toolset
 from .connection import ProdDatabase
 from .lease import Lease
@@ -26,8 +28,13 @@ _FORMAT = (
     "--no-subscriptions",
     "--no-security-labels",
     "--no-tablespaces",
+    "--encoding=UTF8",  # or PGCLIENTENCODING would have a say
+    "--no-password",
     "--verbose",
 )
+
+_BEAT = 0.3
+"""Seconds from one telling of progress to the next."""
 
 
 def dump_prod(
@@ -56,19 +63,37 @@ def dump_prod(
     """
     # The server is asked with the very same parameters that pg_dump gets: it must say that it refuses writes.
     prod.connect().close()
-    run(
-        [
-            toolset.program("pg_dump"),
-            *_FORMAT,
-            f"--jobs={jobs}",
-            f"--lock-wait-timeout={int(lock_wait_timeout.total_seconds() * 1000)}",
-            f"--file={to}",
-            f"--dbname={prod.public_conninfo()}",
-        ],
-        prod.secret_environment(),
-        doing=f"pg_dump of prod, {prod},",
-        timeout=timeout,
-        watch=_progress(to, on_progress),
+    try:
+        run(
+            [
+                toolset.program("pg_dump"),
+                *_FORMAT,
+                f"--jobs={jobs}",
+                # 0 would mean to wait for ever.
+                f"--lock-wait-timeout={max(1, int(lock_wait_timeout.total_seconds() * 1000))}",
+                f"--file={to}",
+                f"--dbname={prod.public_conninfo()}",
+            ],
+            prod.secret_environment(),
+            doing=f"pg_dump of prod, {prod},",
+            timeout=timeout,
+            watch=_progress(to, on_progress),
+        )
+    except PostgresError as error:
+        # pg_dump's way of saying it, with a list of all tables.
+        if "canceling statement due to statement timeout" in str(error):
+            raise _locked(prod, lock_wait_timeout) from None
+        if "row-level security" in str(error):
+            error.hint = "Give prod's login BYPASSRLS (deploy/dump-role.sql): it must read all rows."
+        raise
+
+
+def _locked(prod: ProdDatabase, waited: timedelta) -> PostgresError:
+    with prod.connect() as connection:
+        holders = "\n".join(f"  {holder}" for holder in blockers(connection, "AccessExclusiveLock"))
+    return PostgresError(
+        f"prod, {prod}, cannot be dumped: others lock its tables for longer than {waited}\n{holders}".rstrip(),
+        hint="Try again when they are done, or raise prod.lock-wait-timeout: others wait behind the dump for so long.",
     )
 
 
@@ -95,12 +120,13 @@ def dump_sandbox(lease: Lease, to: Path, toolset: Toolset, *, jobs: int, on_prog
 
 
 def _progress(folder: Path, on_progress: OnProgress) -> LineWatcher:
-    tables = 0
+    tables, told = 0, 0.0
 
     def watch(line: str) -> None:
-        nonlocal tables
-        if re.search(r"dumping contents of table", line):
-            tables += 1
-            on_progress(tables, sum(file.stat().st_size for file in folder.iterdir()))
+        nonlocal tables, told
+        tables += "dumping contents of table" in line
+        if time.monotonic() - told > _BEAT:
+            told = time.monotonic()
+            on_progress(tables, sum(file.stat().st_size for file in folder.glob("*")))
 
     return watch

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from ._sql import query
 from .connection import ProdConnection, SandboxConnection
 
-__all__ = ["Extension", "create_extensions", "extensions_of_prod", "trusted_extensions", "uncreatable_extensions"]
+__all__ = [
+    "Extension",
+    "create_extensions",
+    "extensions_of_prod",
+    "present_extensions",
+    "trusted_extensions",
+    "uncreatable_extensions",
+]
 
 
 @dataclass(frozen=True)
@@ -18,31 +26,19 @@ class Extension:
 
     Attributes:
         name: such as ``pg_trgm``.
-        needed: whether something in schema ``public`` depends on it (an index's operator class, a column's type).
+        needed: whether something in prod depends on it (an index's operator class, a column's type).
+        schema: where it is in prod, quoted as in SQL: what uses it names it there. Empty where that is not known.
     """
 
     name: str
     needed: bool
+    schema: str = ""
 
 
 def extensions_of_prod(connection: ProdConnection) -> list[Extension]:
     """Prod's extensions, but for the built-in ``plpgsql``."""
-    rows = connection.execute(
-        """
-        SELECT extname, EXISTS (
-            SELECT FROM pg_depend AS member
-            JOIN pg_depend AS use ON use.refclassid = member.classid AND use.refobjid = member.objid
-            WHERE member.refclassid = 'pg_extension'::regclass AND member.refobjid = pg_extension.oid
-                AND member.deptype = 'e' AND use.deptype <> 'e'
-                AND NOT EXISTS (
-                    SELECT FROM pg_depend AS other
-                    WHERE other.classid = use.classid AND other.objid = use.objid AND other.deptype = 'e'
-                )
-        )
-        FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname
-        """
-    ).fetchall()
-    return [Extension(name, needed) for name, needed in rows]
+    rows = connection.execute(query(__package__, "extensions_of_prod.sql"))
+    return [Extension(name, needed, schema) for name, schema, needed in rows]
 
 
 def trusted_extensions(connection: SandboxConnection) -> set[str]:
@@ -51,21 +47,38 @@ def trusted_extensions(connection: SandboxConnection) -> set[str]:
     return {name for (name,) in rows}
 
 
-def _present(connection: SandboxConnection) -> set[str]:
-    return {name for (name,) in connection.execute("SELECT extname FROM pg_extension").fetchall()}
-
-
 def uncreatable_extensions(connection: SandboxConnection, wanted: Iterable[Extension]) -> list[str]:
-    """The needed ones that are neither in the sandbox nor its owner's to create."""
-    there = _present(connection) | trusted_extensions(connection)
-    return [extension.name for extension in wanted if extension.needed and extension.name not in there]
+    """The needed ones that are neither in the sandbox, where prod has them, nor its owner's to create in ``public``."""
+    places: dict[str, str] = {
+        **dict.fromkeys(trusted_extensions(connection), "public"),
+        **_fixed_schemas(connection),
+        **present_extensions(connection),
+    }
+    return [
+        extension.name
+        for extension in wanted
+        if extension.needed and (extension.name not in places or extension.schema not in ("", places[extension.name]))
+    ]
 
 
 def create_extensions(connection: SandboxConnection, names: Collection[str]) -> None:
     """Create those that are not there (a wipe takes the ones that the role made); as the owner, in a transaction."""
-    if names:
-        creatable = trusted_extensions(connection) - _present(connection)
-        for name in creatable.intersection(names):
-            connection.execute(
-                sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA public CASCADE").format(sql.Identifier(name))
-            )
+    creatable = trusted_extensions(connection).intersection(names) - present_extensions(connection).keys()
+    fixed = _fixed_schemas(connection)
+    for name in sorted(creatable):
+        place = sql.SQL("") if name in fixed else sql.SQL("SCHEMA public")
+        connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {} {} CASCADE").format(sql.Identifier(name), place))
+
+
+def present_extensions(connection: SandboxConnection) -> dict[str, str]:
+    """The sandbox's extensions, and their schemas."""
+    return dict(connection.execute("SELECT extname, extnamespace::regnamespace::text FROM pg_extension").fetchall())
+
+
+def _fixed_schemas(connection: SandboxConnection) -> dict[str, str]:
+    """The trusted extensions that have a schema of their own choice (``plperl``)."""
+    rows = connection.execute(
+        "SELECT DISTINCT name, quote_ident(schema) FROM pg_available_extension_versions"
+        " WHERE trusted AND schema IS NOT NULL"
+    ).fetchall()
+    return dict(rows)

@@ -5,47 +5,49 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from ._sql import query
 from .connection import SandboxConnection, quoted_role
 
-__all__ = ["default_privileges", "give_grants", "record_grants"]
+__all__ = ["default_privileges", "execute_all", "give_grants", "record_grants"]
 
 
 def record_grants(connection: SandboxConnection, role: str) -> str | None:
-    """The grants on ``role``'s objects, as one word that a mark can hold; None where there are none."""
+    """The grants on ``role``'s objects, as one word that a mark can hold; None where there are none.
+
+    What PUBLIC may by default, but was denied, belongs to them.
+    """
     connection.execute("SET LOCAL search_path = ''")
     rows = connection.execute(query(__package__, "grants_recorded.sql"), {"role": quoted_role(role)}).fetchall()
     if not rows:
         return None
     names = ("kind", "object", "part", "grantee", "privileges", "grantable")
     text = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
-    return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
 def give_grants(connection: SandboxConnection, record: str) -> None:
-    """Give the recorded grants again, on all objects that are there; as their owner, in a transaction."""
-    grants = json.loads(zlib.decompress(base64.b85decode(record)))
+    """Give the recorded grants again, on all objects that are there; as their owner, in a transaction.
+
+    What is gone, or of another kind now, is passed over, and so are roles that are gone.
+    """
+    grants = json.loads(zlib.decompress(base64.b64decode(record)))
     connection.execute("SET LOCAL search_path = ''")
-    _execute_all(
-        connection, connection.execute(query(__package__, "grants_given.sql"), {"grants": Jsonb(grants)}).fetchall()
-    )
+    rows = connection.execute(query(__package__, "grants_given.sql"), {"grants": Jsonb(grants)}).fetchall()
+    execute_all(connection, (statement for (statement,) in rows))
 
 
-def default_privileges(connection: SandboxConnection, role: str) -> list[sql.SQL]:
-    """The statements that give ``role``'s default privileges in schema public again."""
+def default_privileges(connection: SandboxConnection, role: str) -> list[str]:
+    """The statements that give ``role``'s default privileges again: all but those in schemas of its own, which go."""
     rows = connection.execute(query(__package__, "default_privileges.sql"), {"role": quoted_role(role)}).fetchall()
-    return [_as_sql(statement) for (statement,) in rows]
+    return [statement for (statement,) in rows]
 
 
-def _execute_all(connection: SandboxConnection, rows: Sequence[tuple[str]]) -> None:
-    if rows:
-        connection.execute(sql.SQL("; ").join(_as_sql(statement) for (statement,) in rows))
-
-
-def _as_sql(statement: str) -> sql.SQL:
-    return sql.SQL(statement)  # composed by the server, with its own quoting
+def execute_all(connection: SandboxConnection, statements: Iterable[str]) -> None:
+    """Execute statements that the server composed, with its own quoting."""
+    together = "; ".join(statements)
+    if together:
+        connection.execute(together.encode())

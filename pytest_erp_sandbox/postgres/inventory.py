@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from psycopg import Connection
 
@@ -15,6 +15,7 @@ from ._sql import query
 __all__ = [
     "Owned",
     "OwnedCount",
+    "is_named",
     "lost_by_wipe",
     "not_allowed",
     "object_counts",
@@ -152,13 +153,22 @@ def _as_lost(owned: Owned, role: str, lost_schemas: Collection[str]) -> Owned:
     return owned
 
 
-def not_allowed(lost: Iterable[Owned], may_lose: Sequence[str]) -> list[Owned]:
+class _Labelled(Protocol):
+    @property
+    def label(self) -> str: ...
+
+
+LabelledT = TypeVar("LabelledT", bound=_Labelled)
+
+
+def not_allowed(lost: Iterable[LabelledT], may_lose: Sequence[str]) -> list[LabelledT]:
     """Those of ``lost`` whose label is not in ``may_lose``, which takes shell-like patterns (``view reports.*``)."""
-    return [
-        owned
-        for owned in lost
-        if not any(owned.label == pattern or fnmatchcase(owned.label, pattern) for pattern in may_lose)
-    ]
+    return [each for each in lost if not is_named(each.label, may_lose)]
+
+
+def is_named(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of ``patterns`` is ``name``, or matches it as shells do (``*``)."""
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def object_counts(connection: Connection[Any], role: str, schema: str = _DUMPED_SCHEMA) -> dict[str, int]:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import secrets
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any, Self
 
 import psycopg
-from psycopg.pq import ExecStatus
+from psycopg import pq
+from psycopg.types.json import Jsonb
 
 from ..errors import LeaseError
+from ._sql import query
 from .connection import APPLICATION_NAME, SandboxConnection, SandboxDatabase
 
 __all__ = ["Lease", "holders", "take_lease"]
@@ -25,37 +28,44 @@ __all__ = ["Lease", "holders", "take_lease"]
 _KEY = int.from_bytes(b"erp-sand", "big")
 """The advisory lock's key; advisory locks are a database's own."""
 
-_LOCK = f"SELECT pg_advisory_lock({_KEY})".encode()
+_LEASED = f"{APPLICATION_NAME} lease"
+_WAITING = f"{APPLICATION_NAME} waiting"
 
-_HOLDERS = f"""
-SELECT format('pid %s, login %s, %s, since %s', pid, usename, application_name, date_trunc('second', backend_start))
-FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND (classid::bigint << 32 | objid::bigint) = {_KEY} AND objsubid = 1 AND granted
-"""  # noqa: S608 - a constant
-
-_EARLIER = f"""
-SELECT pid, usename, application_name FROM pg_stat_activity
-WHERE datname = current_database() AND application_name LIKE '{APPLICATION_NAME} lease %%' AND application_name <> %s
-    AND pid <> pg_backend_pid()
-"""  # noqa: S608 - a constant
+_LASTING = {
+    # What a login or a database may have set would end a session that waits, or that is idle during a scenario.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # Seconds after which the server asks whether we are still there, so that a lost machine's lease ends; and so that
+    # nothing in between forgets the idle connection.
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "15",
+    "tcp_keepalives_count": "4",
+}
 
 _PATIENCE = timedelta(seconds=30)
 """How long the sessions of an earlier lease have for ending."""
+
+_SOON = 0.5
+"""Seconds of waiting from which on people are told of it."""
 
 
 class Lease:
     """The hold on one sandbox; released by ``release``, by leaving it as a context, or by this process's end.
 
     Attributes:
+        id: tells it apart from all others, in names and in messages.
         database: the sandbox's database.
         connection: the session that holds the lock; destructive statements run on it.
+        application_name: what every session of this lease is called, those of child programs too.
     """
 
     def __init__(self, database: SandboxDatabase, connection: SandboxConnection) -> None:
+        self.id = secrets.token_hex(6)
         self.database = database
         self.connection = connection
-        self.application_name = f"{APPLICATION_NAME} lease {secrets.token_hex(6)}"
+        self.application_name = f"{_LEASED} {self.id}"
         connection.execute("SELECT set_config('application_name', %s, false)", [self.application_name])
         self.end_earlier_sessions()
 
@@ -66,13 +76,13 @@ class Lease:
             LeaseError: it is not; somebody else may be at work in the sandbox.
         """
         try:
-            holder = self.connection.execute(f"{_HOLDERS} AND pid = pg_backend_pid()").fetchone()
-        except psycopg.Error as error:
+            pids = {pid for pid, _ in _holders(self.connection)}
+        except psycopg.OperationalError as error:
             raise LeaseError(
-                f"the hold on {self.database} was lost: {str(error).strip()}",
+                f"the hold on {self.database} was lost: {' '.join(str(error).split())}",
                 hint="The server ended the session; run again. Look into its log if it happens again.",
             ) from None
-        if holder is None:
+        if self.connection.info.backend_pid not in pids:
             raise LeaseError(f"the hold on {self.database} was lost: the session has no lock", hint="Run again.")
 
     def end_earlier_sessions(self) -> int:
@@ -86,7 +96,7 @@ class Lease:
         """
         deadline = time.monotonic() + _PATIENCE.total_seconds()
         ended = set()
-        while sessions := self.connection.execute(_EARLIER, [self.application_name]).fetchall():
+        while sessions := self._earlier_sessions():
             for pid, login, name in sessions:
                 if time.monotonic() > deadline:
                     raise LeaseError(
@@ -102,6 +112,14 @@ class Lease:
                     self.connection.execute("SELECT pg_sleep(0.1)")
         return len(ended)
 
+    def _earlier_sessions(self) -> list[tuple[int, str, str]]:
+        return self.connection.execute(
+            "SELECT pid, usename, application_name FROM pg_stat_activity"
+            " WHERE datname = current_database() AND starts_with(application_name, %s) AND application_name <> %s"
+            " AND pid <> pg_backend_pid()",
+            [f"{_LEASED} ", self.application_name],
+        ).fetchall()
+
     def release(self) -> None:
         """Let the next one have the sandbox; harmless when the connection is already gone."""
         self.connection.close()
@@ -115,7 +133,11 @@ class Lease:
 
 def holders(connection: SandboxConnection) -> list[str]:
     """Who holds the lease on the connected database, in words; empty when it is free."""
-    return [text for (text,) in connection.execute(_HOLDERS).fetchall()]
+    return [text for _, text in _holders(connection)]
+
+
+def _holders(connection: SandboxConnection) -> list[tuple[int, str]]:
+    return connection.execute(query(__package__, "lease_holders.sql"), {"key": _KEY}).fetchall()
 
 
 def take_lease(
@@ -132,67 +154,74 @@ def take_lease(
 
     Raises:
         LeaseError: none became free; the message says who holds each.
+        PostgresError: one of them cannot be reached.
     """
-    waiting = {database: database.connect(f"{APPLICATION_NAME} waiting") for database in databases}
-    try:
+    with ExitStack() as stack:
+        waiting: dict[SandboxDatabase, SandboxConnection] = {}
+        for database in databases:
+            waiting[database] = connection = database.connect(_WAITING)
+            stack.callback(_give_up, connection)
+            connection.execute("SELECT set_config(key, value, false) FROM jsonb_each_text(%s)", [Jsonb(_LASTING)])
         won = _first_lock(waiting, timeout, on_wait)
-        lease_connection = waiting.pop(won)
-    finally:
+        lease = Lease(won, waiting.pop(won))
+        # The others are given up, the winner is not.
+        stack.pop_all()
         for connection in waiting.values():
             _give_up(connection)
-    try:
-        return Lease(won, lease_connection)
-    except BaseException:
-        lease_connection.close()
-        raise
+        return lease
 
 
 def _first_lock(
-    waiting: dict[SandboxDatabase, SandboxConnection], timeout: timedelta, on_wait: Callable[[str], None]
+    waiting: Mapping[SandboxDatabase, SandboxConnection], timeout: timedelta, on_wait: Callable[[str], None]
 ) -> SandboxDatabase:
     with selectors.DefaultSelector() as selector:
         for database, connection in waiting.items():
-            connection.pgconn.send_query(_LOCK)
+            connection.pgconn.send_query(f"SELECT pg_advisory_lock({_KEY})".encode())
             selector.register(connection.fileno(), selectors.EVENT_READ, database)
-        deadline = time.monotonic() + timeout.total_seconds()
-        told = False
+        # A free one is to be had even without waiting.
+        deadline = time.monotonic() + max(timeout.total_seconds(), _SOON)
+        is_told = False
         while (left := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(left if told else min(left, 0.5)):
-                if _is_locked(waiting[key.data].pgconn):
+            for key, _ in selector.select(left if is_told else min(left, _SOON)):
+                if _is_locked(key.data, waiting[key.data].pgconn):
                     return key.data  # type: ignore[no-any-return]
-            if not told:
+            if not is_told:
+                is_told = True
                 on_wait(_in_use(waiting))
-                told = True
     raise LeaseError(
         f"no sandbox became free within {timeout}:\n{_in_use(waiting)}",
         hint="Wait for the other run, end it, or raise lease-timeout.",
     )
 
 
-def _is_locked(pgconn: psycopg.pq.abc.PGconn) -> bool:
+def _is_locked(database: SandboxDatabase, pgconn: pq.abc.PGconn) -> bool:
     """Whether the server has answered that the lock is ours."""
-    pgconn.consume_input()
-    if pgconn.is_busy():
-        return False
-    locked = False
-    while (result := pgconn.get_result()) is not None:
-        if result.status != ExecStatus.TUPLES_OK:
-            raise LeaseError(f"cannot lease the sandbox: {result.error_message.decode(errors='replace').strip()}")
-        locked = True
-    return locked
+    reason = ""
+    try:
+        pgconn.consume_input()
+        if pgconn.is_busy():
+            return False
+        while (result := pgconn.get_result()) is not None:
+            if result.status != pq.ExecStatus.TUPLES_OK:
+                reason = result.error_message.decode(errors="replace")
+    except psycopg.OperationalError as error:
+        reason = str(error)
+    if reason:
+        raise LeaseError(f"waiting for {database} was cut off: {' '.join(reason.split())}", hint="Run again.")
+    return True
 
 
-def _in_use(waiting: dict[SandboxDatabase, SandboxConnection]) -> str:
+def _in_use(waiting: Mapping[SandboxDatabase, SandboxConnection]) -> str:
     """Who has each sandbox, asked on connections of its own: the others are waiting."""
     lines = []
     for database in waiting:
-        connection = database.connect()
-        with connection:
+        with database.connect() as connection:
             lines += [f"  {database} is in use: {who}" for who in holders(connection)]
     return "\n".join(lines)
 
 
 def _give_up(connection: psycopg.Connection[Any]) -> None:
     # A session that waits for a lock does not see that its client went away: it must be told.
-    connection.cancel_safe(timeout=5)
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=5)
     connection.close()

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from ..errors import PostgresError
+from ._sql import query
 from .archive import Archive, Entry
 from .clients import Toolset
-from .connection import ProdConnection, SandboxConnection
+from .connection import ProdConnection, SandboxConnection, quoted_role
+from .program import ask
+from .restore import listing
+from .selection import standing_objects
 
-__all__ = ["Obstacle", "not_allowed_obstacles", "obstacles_in_archive", "obstacles_in_prod"]
+__all__ = ["Obstacle", "obstacles_in_archive", "obstacles_in_prod"]
 
-_SUPERUSERS_KINDS = {"FOREIGN TABLE": "foreign table", "EVENT TRIGGER": "event trigger", "BLOB": "large object"}
+_KINDS = {
+    "FOREIGN TABLE": "foreign table",
+    "OPERATOR CLASS": "operator class",
+    "OPERATOR FAMILY": "operator family",
+    "SHELL TYPE": "base type",
+    "TEXT SEARCH PARSER": "text search parser",
+    "TEXT SEARCH TEMPLATE": "text search template",
+}
+"""Kinds that only a superuser makes; a foreign table's server is not in the dump of one schema, either."""
 
+_LARGE_OBJECTS = ("BLOB", "BLOBS", "BLOB METADATA")
+
+_HEADER = re.compile(r"^-- Name: (.*); Type: (.*); Schema: (.*); Owner: .*$", re.MULTILINE)
+
+_NAME = r'(?:"(?:[^"]|"")*"|[^\s",;."]+)'
 _POLICY = re.compile(
-    r"^CREATE POLICY (?P<name>.+?) ON (?P<table>\S+).*? TO (?P<roles>.+?)(?: USING \(| WITH CHECK \(|;$)"
+    rf"^CREATE POLICY (?P<name>{_NAME}) ON (?P<table>{_NAME}\.{_NAME})(?: AS RESTRICTIVE)?(?: FOR \w+)?"
+    rf" TO (?P<roles>{_NAME}(?:, {_NAME})*)",
+    re.MULTILINE,
 )
-_LANGUAGE = re.compile(r"^CREATE (?:FUNCTION|PROCEDURE) (?P<name>[^(]+)\(|^    LANGUAGE (?P<language>\"[^\"]+\"|\w+)")
+_LANGUAGE = re.compile(rf"^    LANGUAGE (?P<language>{_NAME})(?P<rest>.*)$", re.MULTILINE)
+_FORCED = re.compile(rf"^ALTER TABLE ONLY {_NAME}\.{_NAME} FORCE ROW LEVEL SECURITY;$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -42,102 +59,116 @@ class Obstacle:
         return f"{self.label} ({self.reason})"
 
 
-def not_allowed_obstacles(obstacles: Iterable[Obstacle], may_lose: Sequence[str]) -> list[Obstacle]:
-    """Those of ``obstacles`` whose label is not in ``may_lose``, which takes shell-like patterns."""
-    return [
-        obstacle
-        for obstacle in obstacles
-        if not any(obstacle.label == pattern or fnmatchcase(obstacle.label, pattern) for pattern in may_lose)
-    ]
-
-
 def obstacles_in_prod(connection: ProdConnection) -> list[Obstacle]:
-    """What a dump of schema ``public`` leaves behind although prod depends on it."""
-    triggers = connection.execute(
-        "SELECT evtname FROM pg_event_trigger AS trigger WHERE NOT EXISTS ("
-        " SELECT FROM pg_depend WHERE classid = 'pg_event_trigger'::regclass AND objid = trigger.oid AND deptype = 'e')"
-        " ORDER BY evtname"
-    ).fetchall()
-    found = [Obstacle(f"event trigger {name}", "only a superuser makes them") for (name,) in triggers]
-    if connection.execute("SELECT FROM pg_largeobject_metadata LIMIT 1").fetchone() is not None:
-        found.append(Obstacle("prod's large objects", "a dump of one schema has none"))
-    return found
+    """What a dump of schema ``public`` leaves behind, although it belongs to what people made."""
+    return [Obstacle(label, reason) for label, reason in connection.execute(query(__package__, "left_behind.sql"))]
 
 
-def obstacles_in_archive(archive: Archive, toolset: Toolset, connection: SandboxConnection) -> list[Obstacle]:
-    """Foreign tables, event triggers, policies for roles that are missing here, functions in untrusted languages."""
+def obstacles_in_archive(
+    archive: Archive, toolset: Toolset, connection: SandboxConnection, role: str
+) -> list[Obstacle]:
+    """What ``role`` could not make, of all that does not stand in the sandbox already.
+
+    That is foreign tables and other superusers' kinds, policies for roles that are missing there, functions in
+    untrusted languages, and tables that their owner could not dump again.
+    """
+    standing = standing_objects(connection, role)
+    entries = [entry for entry in archive.entries if entry.schema == "public" and not standing(entry)]
     found = [
-        Obstacle(
-            f"{_SUPERUSERS_KINDS[entry.kind]} {_qualified(entry)}",
-            "needs more than an owner's rights",
-            _qualified(entry),
-        )
-        for entry in archive.entries
-        if entry.kind in _SUPERUSERS_KINDS and entry.schema in ("public", "-")
+        Obstacle(f"{_KINDS[entry.kind]} public.{entry.name}", "only a superuser makes them", f"public.{entry.name}")
+        for entry in entries
+        if entry.kind in _KINDS
     ]
-    suspects = [
-        entry
+    # A whole database's dump has some that are in no schema, and so are not restored.
+    if any(entry.kind in _LARGE_OBJECTS for entry in archive.entries):
+        found.append(Obstacle("large objects", "they belong to no schema, and only schema public is restored"))
+    found += [
+        Obstacle(f"event trigger {entry.name}", "only a superuser makes them")
         for entry in archive.entries
-        if entry.schema == "public" and entry.kind in ("POLICY", "FUNCTION", "PROCEDURE")
+        if entry.kind == "EVENT TRIGGER"
     ]
-    if suspects:
-        statements = _definitions(archive, toolset, suspects)
-        found += _policies_for_missing_roles(statements, connection)
-        found += _functions_in_untrusted_languages(statements, connection)
-    return found
+    found += [
+        Obstacle(f"cast {entry.name.removeprefix('CAST ')}", "it belongs to no schema, and only public is restored")
+        for entry in archive.entries
+        if entry.kind == "CAST"
+    ]
+    suspects = [entry for entry in entries if entry.kind in ("POLICY", "FUNCTION", "PROCEDURE", "TABLE")]
+    definitions = list(_definitions(archive, toolset, suspects))
+    return [
+        *found,
+        *_policies_for_missing_roles(definitions, connection),
+        *_superusers_functions(definitions, connection, role),
+        *_tables_closed_to_their_owner(definitions),
+    ]
 
 
-def _qualified(entry: Entry) -> str:
-    return entry.name if entry.schema == "-" else f"{entry.schema}.{entry.name}"
+@dataclass(frozen=True)
+class _Definition:
+    name: str
+    kind: str
+    sql: str
 
 
-def _definitions(archive: Archive, toolset: Toolset, entries: Iterable[Entry]) -> list[str]:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape", suffix=".list") as listing:
-        listing.write("".join(f"{entry.line}\n" for entry in entries))
-        listing.flush()
-        done = subprocess.run(
-            [toolset.program("pg_restore"), f"--use-list={listing.name}", "--file=-", str(archive.path)],
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+def _definitions(archive: Archive, toolset: Toolset, entries: Sequence[Entry]) -> Iterator[_Definition]:
+    if not entries:
+        return
+    with listing(entries) as file:
+        done = ask([toolset.program("pg_restore"), f"--use-list={file}", "--file=-", archive.path])
     if done.returncode:
         raise PostgresError(f"{archive.path} cannot be read: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout.decode(errors="surrogateescape").splitlines()
+    # Before the first header is the preamble; then come three parts of a header, and what it is of.
+    parts = _HEADER.split(done.stdout.decode(errors="surrogateescape"))[1:]
+    for name, kind, schema, text in zip(*(iter(parts),) * 4, strict=True):
+        if schema == "public":
+            yield _Definition(name, kind, text)
 
 
-def _policies_for_missing_roles(statements: Iterable[str], connection: SandboxConnection) -> Iterator[Obstacle]:
-    for line in statements:
-        policy = _POLICY.match(line)
+def _policies_for_missing_roles(
+    definitions: Iterable[_Definition], connection: SandboxConnection
+) -> Iterator[Obstacle]:
+    for definition in definitions:
+        policy = _POLICY.search(definition.sql) if definition.kind == "POLICY" else None
         if policy is None:
             continue
-        for role in policy["roles"].split(", "):
+        missing = [
+            role
+            for role in re.findall(_NAME, policy["roles"])
             # The server reads the name as it stands, quoted or not.
-            if role != "PUBLIC" and connection.execute("SELECT to_regrole(%s)", [role]).fetchone() == (None,):
-                table = policy["table"]
-                bare = table.rpartition(".")[2]
-                yield Obstacle(
-                    f"policy {policy['name']} on {table}",
-                    f"there is no role {role} on the sandbox's server",
-                    f"public.{bare} {policy['name']}".replace('"', ""),
-                )
-
-
-def _functions_in_untrusted_languages(statements: Iterable[str], connection: SandboxConnection) -> Iterator[Obstacle]:
-    usable = {
-        name
-        for (name,) in connection.execute(
-            "SELECT lanname FROM pg_language WHERE lanpltrusted AND has_language_privilege(oid, 'USAGE')"
-        ).fetchall()
-    }
-    function = ""
-    for line in statements:
-        match = _LANGUAGE.match(line)
-        if match is None:
-            continue
-        if match["name"]:
-            function = match["name"]
-        elif (language := match["language"].strip('"')) not in usable:
+            if connection.execute("SELECT to_regrole(%s)", [role]).fetchone() == (None,)
+        ]
+        if missing:
             yield Obstacle(
-                f"function {function}", f"language {language} is not an ordinary owner's to use", f"{function}(*)"
+                f"policy {policy['name']} on {policy['table']}",
+                f"on the sandbox's server there is no role {', '.join(missing)}",
+                f"public.{definition.name}",
             )
+
+
+def _superusers_functions(
+    definitions: Iterable[_Definition], connection: SandboxConnection, role: str
+) -> Iterator[Obstacle]:
+    rows = connection.execute(
+        "SELECT quote_ident(lanname) FROM pg_language"
+        " WHERE lanpltrusted AND has_language_privilege(to_regrole(%s), oid, 'USAGE')",
+        [quoted_role(role)],
+    ).fetchall()
+    usable = {name for (name,) in rows}
+    for definition in definitions:
+        clause = _LANGUAGE.search(definition.sql) if definition.kind in ("FUNCTION", "PROCEDURE") else None
+        if clause is None:
+            continue
+        reason = ""
+        if clause["language"] not in usable:
+            reason = f"language {clause['language']} is missing there, or not an ordinary owner's to use"
+        elif power := re.search(r" (LEAKPROOF|SUPPORT)\b", clause["rest"]):
+            reason = f"only a superuser makes one that is {power[1]}"
+        if reason:
+            name = f"public.{definition.name}"
+            yield Obstacle(f"{definition.kind.lower()} {name}", reason, name)
+
+
+def _tables_closed_to_their_owner(definitions: Iterable[_Definition]) -> Iterator[Obstacle]:
+    for definition in definitions:
+        if definition.kind == "TABLE" and _FORCED.search(definition.sql):
+            name = f"public.{definition.name}"
+            yield Obstacle(f"table {name}", "FORCE ROW LEVEL SECURITY: its owner could not dump all of it again", name)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,36 +15,69 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
+from pydantic import SecretStr
+
 from ..errors import PostgresError
 
-__all__ = ["LineWatcher", "end", "run", "start"]
+__all__ = ["LineWatcher", "ask", "end", "finish", "run", "start"]
+
+Command = Sequence[str | Path]
 
 LineWatcher = Callable[[str], None]
 """Is called with each line that a program says on stderr (``--verbose`` makes it say what it is doing)."""
 
+_CONTINUATION = re.compile(
+    r"DETAIL|HINT|CONTEXT|QUERY|STATEMENT|Command was|LINE \d+|COPY |SQL (statement|function) |PL/pgSQL function |\s"
+)
+
 _KEPT_LINES = 40
-_PATIENCE = 10.0
-"""Seconds that a program has for ending after it was asked to, before it is killed."""
+_LONGEST_LINE = 10_000
+"""Bytes of a line that are read at once: a program that never ends its line fills no memory."""
+
+_ASKING = (signal.SIGINT, signal.SIGTERM)
+"""How a program is asked to end: psql stops what its server session is doing for the first alone."""
+
+_PATIENCE = 5.0
+"""Seconds that a program has for ending after each asking, before it is killed."""
+
+
+def ask(command: Command) -> subprocess.CompletedProcess[bytes]:
+    """Run a program that needs no server, and answers at once."""
+    return subprocess.run(
+        _words(command), capture_output=True, check=False, env=_environment({}), stdin=subprocess.DEVNULL
+    )
 
 
 def start(
-    command: Sequence[str | Path],
-    secrets: Mapping[str, str],
+    command: Command,
+    secrets: Mapping[str, SecretStr],
     *,
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start a program with ``secrets`` (``PGPASSWORD``) in its environment, which no other user can read."""
-    # LC_ALL: the messages are read here. The rest of the environment is libpq's and the user's own (PGPASSFILE, …).
-    environment = {**os.environ, "LC_ALL": "C", **secrets}
-    return subprocess.Popen(
-        [str(word) for word in command], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
-    )
+    """Start a program with ``secrets`` (``PGPASSWORD``) in its environment, which no other user can read.
+
+    Raises:
+        PostgresError: it cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            _words(command),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=_environment(secrets),
+            process_group=0,  # pg_dump and pg_restore have workers, which end with them
+        )
+    except OSError as error:
+        # Not chained: the frames below hold the environment, password and all.
+        reason = error.strerror
+    raise PostgresError(f"{command[0]} cannot be started: {reason}")
 
 
 def run(
-    command: Sequence[str | Path],
-    secrets: Mapping[str, str],
+    command: Command,
+    secrets: Mapping[str, SecretStr],
     *,
     doing: str,
     timeout: timedelta | None = None,
@@ -71,17 +106,15 @@ def finish(
     timeout: timedelta | None = None,
     watch: LineWatcher | None = None,
 ) -> None:
-    """Await the end of one program, or of a pipeline of them; the arguments are those of ``run``."""
-    said: deque[str] = deque(maxlen=_KEPT_LINES)
-    errors: list[str] = []
-    readers = [
-        threading.Thread(target=_read, args=(process.stderr, said, errors, watch), daemon=True) for process in processes
-    ]
-    for reader in readers:
-        reader.start()
+    """Await the end of one program, or of a pipeline of them; the arguments are those of ``run``.
+
+    The cause of a failure is looked for in the order of ``processes``.
+    """
+    listeners = [_Listener(process, watch) for process in processes]
+    deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
     try:
         for process in processes:
-            process.wait(None if timeout is None else timeout.total_seconds())
+            process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         raise PostgresError(
             f"{doing} took longer than {timeout}, and was ended", hint="Find what it waits for, or raise the limit."
@@ -89,38 +122,111 @@ def finish(
     finally:
         for process in processes:
             end(process)
-        for reader in readers:
-            reader.join()
+        for listener in listeners:
+            listener.join()
     if any(process.returncode for process in processes):
-        cause = errors[0] if errors else "\n".join(said) or "it gave no reason"
-        codes = ", ".join(str(process.returncode) for process in processes)
-        raise PostgresError(f"{doing} failed (exit code {codes}): {cause}")
+        causes = [listener.error for listener in listeners if listener.error]
+        said = [line for listener in listeners for line in listener.said]
+        cause = causes[0] if causes else "\n".join(said) or "it gave no reason"
+        raise PostgresError(f"{doing} failed ({', '.join(map(_ending, processes))}): {cause}")
+    for listener in listeners:
+        if listener.trouble is not None:
+            raise listener.trouble
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that may still run, the hard way if it must be."""
-    if process.poll() is None:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
-        process.kill()
-        process.wait()
+    """End a program that may still run, and its workers; the hard way if it must be."""
+    try:
+        for number in _ASKING:
+            if process.poll() is None:
+                _signal(process, number)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_PATIENCE)
+    finally:
+        if process.returncode != 0:
+            _signal(process, signal.SIGKILL)
+            process.wait()
 
 
-def _read(stream: IO[bytes] | None, said: deque[str], errors: list[str], watch: LineWatcher | None) -> None:
-    assert stream is not None
-    with stream:
-        for raw in stream:
-            line = raw.decode(errors="replace").rstrip()
-            said.append(line)
-            if errors and _continues(line):
-                errors[-1] += f"\n{line}"
-            elif re.search(r"\berror:|\bERROR:|\bFATAL:", line) and len(errors) < _KEPT_LINES:
-                errors.append(line)
-            if watch is not None:
-                watch(line)
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _words(command: Command) -> list[str]:
+    return [str(word) for word in command]
+
+
+def _environment(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
+    """The user's own environment, as libpq has it (``PGPASSFILE``, …), with ``secrets``; messages are plain English."""
+    revealed = {name: secret.get_secret_value() for name, secret in secrets.items()}
+    return {**os.environ, "LC_ALL": "C", "PG_COLOR": "never", **revealed}
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    code = process.returncode
+    return f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
+
+
+class _Listener(threading.Thread):
+    """Reads what a program says, to its end, so that it never waits for a reader.
+
+    Attributes:
+        said: the last lines.
+        error: the first error, with what belongs to it; empty where there was none.
+        trouble: what the watcher raised; it is not called again.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], watch: LineWatcher | None) -> None:
+        super().__init__(daemon=True)
+        assert process.stderr is not None
+        self.said: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.trouble: Exception | None = None
+        self._stream = process.stderr
+        self._watch = watch
+        self._error: list[str] = []
+        self._is_complete = False
+        self._entry = ""
+        self.start()
+
+    @property
+    def error(self) -> str:
+        return "\n".join(self._error)
+
+    def run(self) -> None:
+        with self._stream:
+            while raw := self._stream.readline(_LONGEST_LINE):
+                line = _without_rows(raw.decode(errors="replace").rstrip())
+                self.said.append(line)
+                self._look_for_error(line)
+                self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        if self._watch is not None and self.trouble is None:
+            try:
+                self._watch(line)
+            except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
+                self.trouble = error
+
+    def _look_for_error(self, line: str) -> None:
+        if self._is_complete:
+            return
+        if self._error:
+            self._is_complete = len(self._error) >= _KEPT_LINES or not _continues(line)
+            if not self._is_complete:
+                self._error.append(line)
+        elif "from TOC entry" in line:
+            self._entry = line.partition("; ")[2]
+        elif re.search(r"\berror:|\bERROR:|\bFATAL:", line):
+            self._error += [line, f"At: {self._entry}"] if self._entry else [line]
 
 
 def _continues(line: str) -> bool:
     """Whether the line belongs to the error before it (``DETAIL:``, ``HINT:``, the statement)."""
-    return re.match(r"(DETAIL|HINT|CONTEXT|LINE \d+|Command was|\s)", line) is not None
+    return re.match(_CONTINUATION, line) is not None
+
+
+def _without_rows(line: str) -> str:
+    """The line without the row that PostgreSQL quotes in it: prod's data belongs into no report."""
+    line = re.sub(r"^((?:CONTEXT:\s+)?COPY .*?, line \d+(?:, column [^:]+)?): .*", r"\1", line)
+    return re.sub(r"^(DETAIL:\s+Failing row contains) .*", r"\1 …", line)

@@ -6,58 +6,51 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import suppress
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO
 
-from ._sql import query
+from .admission import admitted
 from .archive import Archive, Entry
 from .clients import Toolset
-from .connection import SandboxConnection, quoted_role
 from .dump import OnProgress
 from .lease import Lease
+from .locks import USABLE_SHARE, lock_slots
 from .program import LineWatcher, finish, run, start
+from .selection import entries_to_restore, standing_objects
 
-__all__ = ["entries_to_restore", "restore"]
+__all__ = ["listing", "restore"]
 
 _SESSION_OPTIONS = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c client_min_messages=warning"
 """What makes a restore faster; whether a crash loses its end does not matter: the mark says that it was complete."""
 
-_PARTS_OF_TABLES = {
-    "TABLE DATA",
-    "DEFAULT",
-    "CONSTRAINT",
-    "CHECK CONSTRAINT",
-    "FK CONSTRAINT",
-    "TRIGGER",
-    "RULE",
-    "POLICY",
-}
-"""Kinds of entries whose name begins with their table's."""
+_SCRIPT = (
+    "--exit-on-error",
+    "--no-owner",
+    "--no-privileges",
+    "--no-publications",
+    "--no-subscriptions",
+    "--no-security-labels",
+    "--no-tablespaces",
+    "--verbose",
+)
 
-_NEVER_RESTORED = {
-    "ACL",
-    "DATABASE",
-    "DATABASE PROPERTIES",
-    "DEFAULT ACL",
-    "EVENT TRIGGER",
-    "EXTENSION",
-    "SCHEMA",
-    "SECURITY LABEL",
-}
-"""Kinds that are not the role's to make, or not wanted: prod's grants."""
+_LOCKS = {"TABLE": 4, "MATERIALIZED VIEW": 4, "VIEW": 1, "SEQUENCE": 1, "INDEX": 1, "CONSTRAINT": 1}
+"""Locks that are held from an object's making to the commit; a table's TOAST table and its index have theirs."""
 
-# A pg_restore of 17 or newer begins with this, which older servers do not know.
+# A pg_restore of 17 or newer has this in its preamble, which older servers do not know; the other is at its end.
 _UNKNOWN_TO_OLDER_SERVERS = b"SET transaction_timeout = 0;\n"
+_END_OF_SETTINGS = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
 
 
 def restore(
     lease: Lease, archive: Archive, toolset: Toolset, *, jobs: int, leave_out: Collection[str], on_progress: OnProgress
 ) -> None:
     """Restore ``archive`` into the leased, wiped sandbox, with the sandbox's own credentials, as its role.
+
+    What others own there is left out, and stays as it is.
 
     Args:
         lease: of the sandbox.
@@ -72,118 +65,94 @@ def restore(
         PostgresError: pg_restore failed; the message has its first error.
     """
     lease.check()
-    entries = entries_to_restore(lease.connection, lease.database.role, archive, leave_out)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape", suffix=".list") as listing:
-        listing.write("".join(f"{entry.line}\n" for entry in entries))
-        listing.flush()
-        watch = _progress(on_progress)
-        if toolset.major > lease.connection.info.server_version // 10000:
-            _restore_fitted(lease, archive, toolset, Path(listing.name), watch)
+    connection = lease.connection
+    entries = entries_to_restore(archive, standing_objects(connection, lease.database.role), leave_out)
+    at_once = sum(_LOCKS.get(entry.kind, 0) for entry in entries) < USABLE_SHARE * lock_slots(connection)
+    watch = _progress(on_progress)
+    with listing(entries) as file, admitted(lease) as admission:
+        options = f"{_SESSION_OPTIONS} {admission}"
+        script: list[str | Path] = [toolset.program("pg_restore"), *_SCRIPT, f"--use-list={file}", archive.path]
+        if toolset.major > connection.info.server_version // 10000:
+            _restore_fitted(lease, toolset, script, options, at_once, watch)
         else:
-            # Tables are made in one transaction; data, indexes and keys then by several connections at once. Both are
-            # faster than pg_restore's ways of doing the whole (figures: make bench).
-            command = _pg_restore(lease, archive, toolset, Path(listing.name))
-            environment = lease.database.secret_environment()
-            doing = f"pg_restore into the sandbox, {lease.database},"
-            run([*command, "--section=pre-data", "--single-transaction"], environment, doing=doing, watch=watch)
-            run(
-                [*command, "--section=data", "--section=post-data", f"--jobs={jobs}"],
-                environment,
-                doing=doing,
-                watch=watch,
-            )
+            _restore(lease, script, options, jobs, at_once, watch)
 
 
-def entries_to_restore(
-    connection: SandboxConnection, role: str, archive: Archive, leave_out: Collection[str]
-) -> list[Entry]:
-    """The entries of ``archive`` that the wiped sandbox lacks and the role can make.
+@contextmanager
+def listing(entries: Sequence[Entry]) -> Iterator[Path]:
+    """A file that makes pg_restore take these entries alone (``--use-list``)."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape", suffix=".list") as file:
+        file.writelines(f"{entry.line}\n" for entry in entries)
+        file.flush()
+        yield Path(file.name)
 
-    Left out is what still stands there and is not the role's (a provisioner's function, say), with all that belongs to
-    it, what is not in schema ``public``, and ``leave_out``.
-    """
-    with connection.transaction():
-        # pg_dump names argument types as seen from an empty search path.
-        connection.execute("SET LOCAL search_path = ''")
-        rows = connection.execute(query(__package__, "standing.sql"), {"role": quoted_role(role)}).fetchall()
-    standing = {name for (name,) in rows}
-    return [
-        entry
-        for entry in archive.entries
-        if entry.schema == "public"
-        and entry.kind not in _NEVER_RESTORED
-        and standing.isdisjoint(_names(entry))
-        and not any(fnmatchcase(f"public.{name}", pattern) for name in _names(entry) for pattern in leave_out)
+
+def _restore(
+    lease: Lease, script: Sequence[str | Path], options: str, jobs: int, at_once: bool, watch: LineWatcher
+) -> None:
+    # Tables are made in one transaction; data, indexes and keys then by several connections at once. Both are faster
+    # than pg_restore's ways of doing the whole (figures: make bench).
+    database = lease.database
+    command = [
+        *script,
+        "--no-password",
+        f"--role={database.role}",
+        f"--dbname={database.public_conninfo(lease.application_name, options)}",
     ]
+    for section in (
+        ["--section=pre-data", *(["--single-transaction"] if at_once else [])],
+        ["--section=data", "--section=post-data", f"--jobs={jobs}"],
+    ):
+        run(
+            [*command, *section],
+            database.secret_environment(),
+            doing=f"pg_restore into the sandbox, {database},",
+            watch=watch,
+        )
 
 
-def _names(entry: Entry) -> Iterator[str]:
-    """The objects that an entry is, or is a part of."""
-    name = entry.name
-    if entry.kind == "COMMENT":
-        # "FUNCTION f(text)", "COLUMN t.c", "CONSTRAINT c ON t"
-        name = name.partition(" ")[2].rpartition(" ON ")[2]
-        yield name.rpartition(".")[0]
-    elif entry.kind in _PARTS_OF_TABLES:
-        yield name.partition(" ")[0]
-    yield name
-
-
-def _script(archive: Archive, toolset: Toolset, listing: Path) -> list[str | Path]:
-    return [
-        toolset.program("pg_restore"),
-        "--exit-on-error",
-        "--no-owner",
-        "--no-privileges",
-        "--no-publications",
-        "--no-subscriptions",
-        "--no-security-labels",
-        "--no-tablespaces",
-        "--verbose",
-        f"--use-list={listing}",
-        archive.path,
-    ]
-
-
-def _pg_restore(lease: Lease, archive: Archive, toolset: Toolset, listing: Path) -> list[str | Path]:
-    return [
-        *_script(archive, toolset, listing),
-        f"--role={lease.database.role}",
-        f"--dbname={lease.database.public_conninfo(lease.application_name, _SESSION_OPTIONS)}",
-    ]
-
-
-def _restore_fitted(lease: Lease, archive: Archive, toolset: Toolset, listing: Path, watch: LineWatcher) -> None:
+def _restore_fitted(
+    lease: Lease, toolset: Toolset, script: Sequence[str | Path], options: str, at_once: bool, watch: LineWatcher
+) -> None:
     """Restore by way of a script, from which the settings are taken that the older server does not know."""
-    options = f"{_SESSION_OPTIONS} -c role={lease.database.role}"
-    writer = start([*_script(archive, toolset, listing), "--file=-"], {}, stdout=PIPE)
-    reader = start(
-        [
-            toolset.program("psql"),
-            "--no-psqlrc",
-            "--quiet",
-            "--single-transaction",
-            "--set=ON_ERROR_STOP=1",
-            "--output=/dev/null",
-            f"--dbname={lease.database.public_conninfo(lease.application_name, options)}",
-        ],
-        lease.database.secret_environment(),
-        stdin=PIPE,
-    )
+    database = lease.database
+    # A space within an option is escaped with a backslash.
+    role = re.sub(r"([\\\s])", r"\\\1", database.role)
+    writer = start([*script, "--file=-"], {}, stdout=PIPE)
+    try:
+        reader = start(
+            [
+                toolset.program("psql"),
+                "--no-psqlrc",
+                "--no-password",
+                "--quiet",
+                "--echo-errors",
+                "--set=ON_ERROR_STOP=1",
+                *(["--single-transaction"] if at_once else []),
+                "--output=/dev/null",
+                f"--dbname={database.public_conninfo(lease.application_name, f'{options} -c role={role}')}",
+            ],
+            database.secret_environment(),
+            stdin=PIPE,
+        )
+    except BaseException:
+        writer.kill()
+        raise
     assert writer.stdout is not None
     assert reader.stdin is not None
     # In a thread of its own: both programs' messages must be read meanwhile, or they would stop at a full pipe.
     threading.Thread(target=_fit, args=(writer.stdout, reader.stdin), daemon=True).start()
-    finish([reader, writer], doing=f"restoring into the sandbox, {lease.database},", watch=watch)
+    finish([reader, writer], doing=f"restoring into the sandbox, {database},", watch=watch)
 
 
 def _fit(script: IO[bytes], fitted: IO[bytes]) -> None:
-    """Copy a script without the one statement; it stands in the preamble, before anything that could look like it."""
-    with script, fitted, suppress(BrokenPipeError):
+    """Copy a script without the one statement, looked for where nothing else could look like it."""
+    with suppress(BrokenPipeError), fitted, script:
         for line in script:
-            if line == _UNKNOWN_TO_OLDER_SERVERS:
+            if line != _UNKNOWN_TO_OLDER_SERVERS:
+                fitted.write(line)
+            if line == _END_OF_SETTINGS:
                 break
-            fitted.write(line)
         shutil.copyfileobj(script, fitted)
 
 
@@ -192,7 +161,7 @@ def _progress(on_progress: OnProgress) -> LineWatcher:
 
     def watch(line: str) -> None:
         nonlocal done
-        if re.search(r": (creating|processing data|executing|launching item) ", line):
+        if re.search(r": (creating|processing data|executing) ", line):
             done += 1
             on_progress(done, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,16 +10,20 @@ import psycopg
 from psycopg import sql
 
 from ..errors import PostgresError
+from ._sql import query
 from .adoption import Mark, require_mark, write_mark
+from .blockers import blockers
 from .connection import SandboxConnection, as_owner, quoted_role
-from .grants import default_privileges, record_grants
+from .grants import default_privileges, execute_all, record_grants
 from .lease import Lease
 from .locks import USABLE_SHARE, lock_slots, locks_to_wipe
 
-__all__ = ["blockers", "wipe"]
+__all__ = ["wipe"]
 
 _BATCH = 50
-"""Tables dropped in one transaction where the server has too few lock slots for one DROP OWNED."""
+"""Tables dropped in one transaction where the server has too few lock slots for one DROP OWNED; fewer, if need be."""
+
+_SHOWN = 10
 
 
 def wipe(lease: Lease, *, lock_timeout: timedelta) -> None:
@@ -30,9 +35,15 @@ def wipe(lease: Lease, *, lock_timeout: timedelta) -> None:
     Raises:
         NotASandboxError: the database is not adopted.
         LeaseError: the lease was lost.
-        PostgresError: others hold locks for longer than ``lock_timeout``; they are named.
+        PostgresError: others hold locks for longer than ``lock_timeout``; they are named. Or a login of the role's has
+            objects of its own there, which no wipe would take.
     """
     connection, role = lease.connection, lease.database.role
+    lease.check()
+    require_mark(connection)
+    # One may have come since the lease was taken, and its locks would be in the way.
+    lease.end_earlier_sessions()
+    _refuse_objects_of_logins(lease)
     try:
         if locks_to_wipe(connection, role) > USABLE_SHARE * lock_slots(connection):
             _wipe_in_batches(lease, lock_timeout)
@@ -41,16 +52,17 @@ def wipe(lease: Lease, *, lock_timeout: timedelta) -> None:
             defaults = default_privileges(connection, role)
             connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(role)))
             _make_public_schema(connection)
-            for statement in defaults:
-                connection.execute(statement)
+            execute_all(connection, defaults)
             write_mark(connection, mark)
-    except psycopg.errors.LockNotAvailable:
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        found = "\n".join(f"  {blocker}" for blocker in blockers(connection)) or "  (they are gone by now)"
         raise PostgresError(
             f"the sandbox {lease.database} cannot be wiped: others hold locks in it for longer than {lock_timeout}:\n"
-            + "\n".join(f"  {blocker}" for blocker in blockers(connection)),
+            f"{found}",
             hint="Commit or end their transactions, or raise sandbox.lock-timeout.",
         ) from None
     except psycopg.Error as error:
+        lease.check()
         raise PostgresError(f"the sandbox {lease.database} cannot be wiped: {str(error).strip()}") from None
 
 
@@ -59,52 +71,69 @@ def _permission(lease: Lease, lock_timeout: timedelta) -> Mark:
     connection = lease.connection
     lease.check()
     mark = require_mark(connection)
-    # client_min_messages: one warning for each column whose privileges others granted.
+    # client_min_messages: one warning for each column whose privileges others granted. A lock_timeout of 0 is none.
     connection.execute(
         "SELECT set_config('lock_timeout', %s, true), set_config('client_min_messages', 'error', true),"
         " set_config('synchronous_commit', 'off', true)",
-        [f"{int(lock_timeout.total_seconds() * 1000)}ms"],
+        [f"{max(1, int(lock_timeout.total_seconds() * 1000))}ms"],
     )
     # A wipe that was cut off after its record has nothing left to record: the first record is the true one.
     grants = mark.grants or record_grants(connection, lease.database.role)
     return replace(mark, baseline=None, kept=None, grants=grants)
 
 
-def _wipe_in_batches(lease: Lease, lock_timeout: timedelta) -> None:
-    """Drop the role's tables some at a time, each time with the same checks as the whole."""
-    connection, role = lease.connection, lease.database.role
-    while True:
-        with as_owner(connection, role):
-            mark = _permission(lease, lock_timeout)
-            tables = connection.execute(
-                "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-                " WHERE relowner = %s::regrole AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY 1, 2 LIMIT %s",
-                [quoted_role(role), _BATCH],
-            ).fetchall()
-            if not tables:
-                return
-            names = sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
-            connection.execute(sql.SQL("DROP TABLE {} CASCADE").format(names))
-            write_mark(connection, mark)
-
-
 def _make_public_schema(connection: SandboxConnection) -> None:
     # Where the role owned it, it went along, and a dump may not bring it back.
     if connection.execute("SELECT to_regnamespace('public')").fetchone() == (None,):
         connection.execute("CREATE SCHEMA public")
-        connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
 
 
-def blockers(connection: SandboxConnection) -> list[str]:
-    """The other sessions that hold locks on tables of the connected database, in words."""
-    rows = connection.execute(
-        "SELECT pid, usename, application_name, state, date_trunc('second', now() - xact_start) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid IN ("
-        "  SELECT pid FROM pg_locks WHERE granted AND locktype = 'relation'"
-        "  AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+def _refuse_objects_of_logins(lease: Lease) -> None:
+    """Stop where an application made things without acting as the role: they would outlive each wipe."""
+    connection, role = lease.connection, quoted_role(lease.database.role)
+    rows = connection.execute(query(__package__, "belonging_to_logins.sql"), {"role": role}).fetchall()
+    if rows:
+        logins = [quoted_role(login) for login, _ in rows]
+        remedies = [f"ALTER ROLE {login} SET role = {_literal(lease.database.role)};" for login in logins]
+        raise PostgresError(
+            f"the sandbox {lease.database} was not wiped: not everything in it is {lease.database.role}'s\n"
+            + "\n".join(f"  {login} owns {_few(objects)}" for login, objects in rows),
+            hint=f"Let these logins act as the role, {' '.join(remedies)} and give it what they made, as a superuser:"
+            f" REASSIGN OWNED BY {', '.join(logins)} TO {role};",
+        )
+
+
+def _literal(text: str) -> str:
+    return sql.Literal(text).as_string()
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _wipe_in_batches(lease: Lease, lock_timeout: timedelta) -> None:
+    """Drop the role's tables some at a time, each time with the same checks as the whole."""
+    connection, role = lease.connection, lease.database.role
+    batch = _BATCH
+    while tables := _tables(connection, role, batch):
+        names = sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
+        try:
+            with as_owner(connection, role):
+                mark = _permission(lease, lock_timeout)
+                connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(names))
+                write_mark(connection, mark)
+        except psycopg.errors.OutOfMemory:
+            # Others need lock slots, too; or these tables have many parts.
+            if batch == 1:
+                raise
+            batch //= 2
+
+
+def _tables(connection: SandboxConnection, role: str, limit: int) -> list[tuple[str, str]]:
+    return connection.execute(
+        "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE relowner = to_regrole(%s) AND relkind IN ('r', 'p') AND NOT relispartition"
+        " AND relpersistence <> 't' ORDER BY 1, 2 LIMIT %s",
+        [quoted_role(role), limit],
     ).fetchall()
-    return [
-        f"pid {pid}, login {login}, application {application or 'unnamed'}, {state or 'state hidden'},"
-        f" transaction open for {age if age is not None else 'an unknown time'}"
-        for pid, login, application, state, age in rows
-    ]

@@ -15,10 +15,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from pytest_erp_sandbox.demo.server import Server
-from pytest_erp_sandbox.findings import Status
-from pytest_erp_sandbox.invariants import prod_login_cannot_write
 from pytest_erp_sandbox.postgres.connection import ProdDatabase
-from pytest_erp_sandbox.postgres.sides import ProdSide
+from pytest_erp_sandbox.preflight.findings import Status
+from pytest_erp_sandbox.preflight.invariants import prod_login_cannot_write
+from pytest_erp_sandbox.preflight.sides import ProdSide
 
 from ..servers import connect, run
 

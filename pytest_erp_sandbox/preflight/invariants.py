@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import LiteralString
 
+from ..postgres.adoption import is_adopted
+from ..postgres.connection import quoted_role
+from ..postgres.extensions import trusted_extensions
+from ..postgres.inventory import lost_by_wipe, not_allowed, owns_anything
+from ..postgres.locks import USABLE_SHARE, lock_slots, locks_to_wipe
+from ..postgres.privileges import definer_functions, server_grants, writable
+from ..postgres.sessions import NOT_REFUSED, are_separate, has_own_backend, probe_writing
 from .findings import Status
-from .postgres.adoption import is_adopted
-from .postgres.connection import quoted_role
-from .postgres.extensions import trusted_extensions
-from .postgres.inventory import lost_by_wipe, not_allowed, owns_anything
-from .postgres.locks import USABLE_SHARE, lock_slots, locks_to_wipe
-from .postgres.privileges import definer_functions, server_grants, writable
-from .postgres.sessions import NOT_REFUSED, are_separate, has_own_backend, probe_writing
-from .postgres.sides import ProdSide, SandboxSide
+from .sides import ProdSide, SandboxSide
 from .verdicts import AnySide, Verdict, failure, invariant, ok, warning
 
 __all__ = [

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from ..postgres.clients import choose_clients, installed_toolsets
+from ..postgres.connection import ProdDatabase, SandboxDatabase
+from ..settings import Settings
 from . import invariants
 from .findings import Finding, Report, Status, report_table
 from .invariants import ClientsFit
-from .postgres.clients import choose_clients, installed_toolsets
-from .postgres.connection import ProdDatabase, SandboxDatabase
-from .postgres.sides import ProdSide, SandboxSide
-from .settings import Settings
+from .sides import ProdSide, SandboxSide
 
-__all__ = ["ClientsFit", "Finding", "Report", "Status", "preflight", "preflight_of", "report_table"]
+__all__ = ["Finding", "Report", "Status", "preflight", "preflight_of", "report_table"]
 
 
 def preflight(

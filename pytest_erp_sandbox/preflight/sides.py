@@ -6,8 +6,15 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Generic, LiteralString, Self, TypeVar
 
-from .connection import DatabaseIdentity, ProdConnection, ProdDatabase, SandboxConnection, SandboxDatabase, identify
-from .privileges import ReachedRole, reachable_roles
+from ..postgres.connection import (
+    DatabaseIdentity,
+    ProdConnection,
+    ProdDatabase,
+    SandboxConnection,
+    SandboxDatabase,
+    identify,
+)
+from ..postgres.privileges import ReachedRole, reachable_roles
 
 __all__ = ["NotReachedError", "ProdSide", "SandboxSide", "Side"]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
-from .errors import PreflightError
+from ..errors import PreflightError
 
 if TYPE_CHECKING:
     from rich.table import Table

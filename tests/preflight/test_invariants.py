@@ -4,7 +4,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -12,17 +12,16 @@ import pytest
 from pydantic import SecretStr
 from rich.console import Console
 
-from pytest_erp_sandbox import invariants
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError, PreflightError
-from pytest_erp_sandbox.findings import Finding, Report, Status, report_table
 from pytest_erp_sandbox.postgres.adoption import adopt
 from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
-from pytest_erp_sandbox.postgres.sides import ProdSide, SandboxSide
-from pytest_erp_sandbox.preflight import preflight
+from pytest_erp_sandbox.preflight import invariants, preflight
+from pytest_erp_sandbox.preflight.findings import Finding, Report, Status, report_table
+from pytest_erp_sandbox.preflight.sides import ProdSide, SandboxSide
 
+from ..servers import Servers, connect, run
 from .pgbouncer import pgbouncer
-from .servers import Servers, connect, run
 
 PASSWORD = SecretStr("preflight-password-05d2")
 OWNER, ERP, READER = "pf_owner", "pf_erp_login", "pf_reader"
@@ -460,6 +459,29 @@ def test_a_server_that_is_too_old_is_a_failure(estate: Estate, monkeypatch: pyte
     finding = estate.finding("server is new enough")
     assert finding.status is FAILURE
     assert f"PostgreSQL {estate.server.version + 1} or later" in finding.remedy
+
+
+def test_what_no_restore_gives_back_must_be_allowed_to_be_lost(estate: Estate) -> None:
+    invariant = "wipe takes nothing for good"
+    with estate.changed(
+        f"CREATE SCHEMA audit AUTHORIZATION {ROLE}; CREATE TABLE audit.log (); ALTER TABLE audit.log OWNER TO {ROLE}",
+        "DROP SCHEMA audit CASCADE",
+        SANDBOX,
+    ):
+        finding = estate.finding(invariant)
+        assert finding.status is FAILURE
+        assert "schema audit" in finding.detail
+
+        allowed = replace(estate.sandbox(), may_lose=("schema audit",))
+        finding = estate.finding(invariant, report=estate.report(None, allowed))
+        assert finding.status is OK
+        assert "schema audit" in finding.detail
+    assert "comes back" in estate.finding(invariant).detail
+
+
+def test_an_extension_that_the_role_may_create_again_is_not_lost(estate: Estate) -> None:
+    with estate.changed(f"SET ROLE {ROLE}; CREATE EXTENSION pg_trgm", "DROP EXTENSION pg_trgm", SANDBOX):
+        assert estate.finding("wipe takes nothing for good").status is OK
 
 
 def test_a_database_with_objects_of_the_roles_must_be_adopted(estate: Estate) -> None:

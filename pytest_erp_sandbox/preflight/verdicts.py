@@ -8,10 +8,10 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import psycopg
 
-from .errors import ErpSandboxError
+from ..errors import ErpSandboxError
+from ..postgres.connection import ProdConnection, SandboxConnection
 from .findings import Finding, Status
-from .postgres.connection import ProdConnection, SandboxConnection
-from .postgres.sides import NotReachedError, Side
+from .sides import NotReachedError, Side
 
 __all__ = ["AnySide", "Verdict", "failure", "invariant", "ok", "warning"]
 

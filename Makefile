@@ -1,0 +1,58 @@
+# Needs make and Python 3.11 or newer; whatever else is used comes into .venv.
+#
+#   make rehearse                     rehearse on the embedded demo
+#   make test ARGS="-k lease -x"      arguments for pytest
+
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$each; exit; fi; \
+	done; echo python3)
+VENV ?= .venv
+ARGS ?=
+
+python := $(VENV)/bin/python
+demo := $(VENV)/.demo
+dev := $(VENV)/.dev
+
+.DEFAULT_GOAL := help
+.PHONY: help rehearse test bench lint clean
+
+help:  ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
+
+rehearse: $(demo)  ## Rehearse the features on the embedded demo
+	$(python) -m pytest --erp-sandbox-reset=scenario features $(ARGS)
+
+test: $(dev)  ## Run the whole test suite
+	$(python) -m pytest -n auto tests features $(ARGS)
+
+bench: $(dev)  ## Measure a reset against the shell script's way (a few minutes)
+	$(python) -m bench $(ARGS)
+
+lint: $(dev)  ## Check format, style and types
+	$(python) -m ruff format --check
+	$(python) -m ruff check
+	$(python) -m mypy
+
+clean:  ## Remove what was made here
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: a second make installs nothing, until pyproject.toml changes.
+$(demo): pyproject.toml | $(python)
+	$(python) -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(dev): pyproject.toml | $(python)
+	$(python) -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	@touch $@ $(demo)
+
+$(python):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "This needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+		echo "Name another one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) comes without venv or ensurepip (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -1,0 +1,36 @@
+Feature: Prod's integrity
+  Prod is read, and never written. Preflight asks for it before anything else; these scenarios show its findings.
+
+  Scenario: Nothing stands in the way of a rehearsal
+    Then no invariant fails
+
+  Scenario Outline: Prod is only read
+    Then the invariant "<invariant>" holds for prod
+
+    Examples:
+      | invariant            |
+      | session is read-only |
+      | login cannot write   |
+      | connection is direct |
+
+  Scenario Outline: A sandbox is no way to prod
+    Then the invariant "<invariant>" holds for every sandbox
+
+    Examples:
+      | invariant                                         |
+      | is neither prod nor another sandbox               |
+      | is adopted, or empty                              |
+      | login is a member of the role                     |
+      | role and login have no administrator's attributes |
+      | role and login reach no dangerous role            |
+      | role owns this database and no other              |
+      | prod is out of reach                              |
+
+  Scenario: What the agent changes, prod keeps
+    When the agent calls PUT "thirdparties/2" with:
+      | name | L'Atelier de Nolwenn |
+    Then the answer is 200
+    And the sandbox has no row in "llx_societe" where:
+      | nom | L'Atelier d'Élodie |
+    But prod has 1 row in "llx_societe" where:
+      | nom | L'Atelier d'Élodie |

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
+
+from pytest_erp_sandbox.demo.account import Account
+from pytest_erp_sandbox.demo.server import Server, server_folder
+from pytest_erp_sandbox.errors import PostgresError, SettingsError
+from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
+
+from ..servers import SETTINGS, Servers, connect
+from .pairs import PASSWORD, Side, dump, eventually, make_prod, make_sandbox, toolset
+
+HIDDEN = SecretStr("hush-71bd40")
+
+
+@pytest.fixture(scope="module")
+def prod(server: Server) -> Side:
+    return make_prod(server, "CREATE TABLE t (id integer)")
+
+
+def settings_of(database: ProdDatabase | SandboxDatabase, *names: str) -> list[str]:
+    with database.connect() as connection:
+        return [connection.execute("SELECT current_setting(%s)", [name]).fetchone()[0] for name in names]  # type: ignore[index]
+
+
+def in_psql(database: ProdDatabase | SandboxDatabase, statement: str) -> str:
+    """What a child program's session says; Debian's, as the wheel's knows no TLS."""
+    psql = toolset(15).program("psql")
+    secrets = {name: secret.get_secret_value() for name, secret in database.secret_environment().items()}
+    done = subprocess.run(
+        [psql, "--no-psqlrc", "-At", f"--dbname={database.public_conninfo()}", f"--command={statement}"],
+        env={**os.environ, **secrets},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_a_password_of_any_characters_gets_through(prod: Side) -> None:
+    assert in_psql(prod.prod, "SELECT current_user") == prod.login
+    assert settings_of(prod.prod, "session_authorization") == [prod.login]
+
+
+@pytest.mark.parametrize("style", ["uri", "pairs"])
+def test_options_in_the_dsn_are_kept_and_ours_win(prod: Side, style: str) -> None:
+    options = r"-c work_mem=123kB -c DateStyle=ISO,\ DMY -c default_transaction_read_only=off"
+    dsn = prod.dsn.get_secret_value()
+    dsn = f"{dsn}?options={quote(options)}" if style == "uri" else make_conninfo(dsn, options=options)
+    database = ProdDatabase(SecretStr(dsn), "prod.dsn")
+
+    assert settings_of(database, "work_mem", "DateStyle", "default_transaction_read_only") == [
+        "123kB",
+        "ISO, DMY",
+        "on",
+    ]
+    assert in_psql(database, "SHOW work_mem") == "123kB"
+    assert in_psql(database, "SHOW default_transaction_read_only") == "on"
+
+
+def test_options_in_the_environment_are_kept_and_ours_win(prod: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=123kB -c default_transaction_read_only=off")
+
+    assert settings_of(prod.prod, "work_mem", "default_transaction_read_only") == ["123kB", "on"]
+    assert in_psql(prod.prod, "SHOW work_mem") == "123kB"
+    assert in_psql(prod.prod, "SHOW default_transaction_read_only") == "on"
+
+
+def test_a_service_file_and_a_passfile_are_read_and_ours_win(
+    prod: Side, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    services, passwords = tmp_path / "services", tmp_path / "passwords"
+    services.write_text(
+        f"[erp]\nhost=127.0.0.1\nport={prod.server.port}\ndbname={prod.name}\nuser={prod.login}\n"
+        "options=-c work_mem=321kB -c default_transaction_read_only=off\nconnect_timeout=7\n"
+    )
+    passwords.write_text(f"*:*:*:{prod.login}:{PASSWORD.get_secret_value().replace(chr(92), chr(92) * 2)}\n")
+    passwords.chmod(0o600)
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+
+    both = "SELECT current_setting('work_mem') || ' ' || current_setting('default_transaction_read_only')"
+    for dsn in ("service=erp", ""):
+        monkeypatch.setenv("PGSERVICE", "erp" if not dsn else "other")
+        database = ProdDatabase(SecretStr(dsn), "prod.dsn")
+
+        assert settings_of(database, "work_mem", "default_transaction_read_only") == ["321kB", "on"]
+        assert in_psql(database, both) == "321kB on"
+        assert "connect_timeout=7" in database.public_conninfo()
+        assert database.secret_environment() == {}
+
+
+def test_a_login_that_has_read_only_switched_off_does_not_defeat_us(prod: Side) -> None:
+    prod.administrate(
+        f'ALTER ROLE "{prod.login}" SET default_transaction_read_only = off',
+        f'ALTER DATABASE "{prod.name}" SET default_transaction_read_only = off',
+        f'ALTER ROLE "{prod.login}" IN DATABASE "{prod.name}" SET default_transaction_read_only = off',
+    )
+
+    assert settings_of(prod.prod, "default_transaction_read_only") == ["on"]
+    assert in_psql(prod.prod, "SHOW default_transaction_read_only") == "on"
+    with prod.prod.connect() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        connection.execute("CREATE TEMP TABLE probe ()")
+
+
+def test_a_prod_connections_own_transactions_say_read_only_themselves(prod: Side) -> None:
+    with prod.prod.connect() as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        with connection.transaction(), pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("CREATE TEMP TABLE probe ()")
+
+
+def test_a_sandboxs_login_is_itself_whatever_it_was_told_to_be(server: Server) -> None:
+    sandbox = make_sandbox(server)
+    sandbox.administrate(f"ALTER ROLE \"{sandbox.login}\" SET role = '{sandbox.role}'")
+
+    with sandbox.sandbox.connect() as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (sandbox.login,)
+        with as_owner(connection, sandbox.role):
+            assert connection.execute("SELECT current_user").fetchone() == (sandbox.role,)
+        assert connection.execute("SELECT current_user").fetchone() == (sandbox.login,)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://me:hush-71bd40@host/db?nonsense=1",
+        "host=x password=hush-71bd40 nonsense",
+        "host=x password='hush-71bd40",
+        "postgresql://me:hush-71bd40@host/%zz",
+        "host=x sslpassword=hush-71bd40 password=hush-71bd40",
+    ],
+)
+def test_a_bad_dsn_is_named_by_its_setting_and_not_shown(dsn: str) -> None:
+    secret = SecretStr(dsn)
+    del dsn
+    with pytest.raises(SettingsError, match=r"^prod.dsn (is not a PostgreSQL DSN|has \w+, which)") as caught:
+        ProdDatabase(secret, "prod.dsn")
+
+    assert HIDDEN.get_secret_value() not in with_locals(caught.value)
+
+
+def with_locals(error: BaseException) -> str:
+    """As a traceback shows it that is asked to show everything; but the tests' own frames, which hold the secrets."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    each: traceback.TracebackException | None = shown
+    while each is not None:
+        each.stack[:] = [frame for frame in each.stack if "/tests/" not in frame.filename]
+        each = each.__context__
+    return "".join(shown.format())
+
+
+@pytest.mark.parametrize("kind", ["wrong password", "no server", "no database", "no such host"])
+def test_an_unreachable_database_gets_one_clear_message(prod: Side, kind: str) -> None:
+    hidden = HIDDEN.get_secret_value()
+    good = f"127.0.0.1:{prod.server.port}"
+    dsn, message = {
+        "wrong password": (f"postgresql://{prod.login}:{hidden}@{good}/{prod.name}", "password authentication failed"),
+        "no server": (f"postgresql://me:{hidden}@127.0.0.1:1/erp", "Connection refused"),
+        "no database": (
+            f"postgresql://{prod.login}:{quote(PASSWORD.get_secret_value(), safe='')}@{good}/{hidden[:4]}-none",
+            'database "hush-none" does not exist',
+        ),
+        "no such host": (f"postgresql://me:{hidden}@nowhere.invalid/erp", "nowhere.invalid"),
+    }[kind]
+
+    for database in (ProdDatabase(SecretStr(dsn), "prod.dsn"), SandboxDatabase(SecretStr(dsn), "sandbox.dsn")):
+        with pytest.raises(PostgresError) as caught:
+            database.connect()
+
+        first, hint = str(caught.value).split("\n")
+        assert first.startswith("cannot connect to '")
+        assert database.setting in first
+        assert message in first
+        assert hint.startswith("  → ")
+        assert hidden not in with_locals(caught.value)
+
+
+def test_a_database_shows_no_secret() -> None:
+    dsn = f"postgresql://me:{HIDDEN.get_secret_value()}@host:5/db"
+    for database in (ProdDatabase(SecretStr(dsn), "prod.dsn"), SandboxDatabase(SecretStr(dsn), "sandbox.dsn")):
+        shown = f"{database} {database!r} {database.public_conninfo()} {database.secret_environment()}"
+        assert HIDDEN.get_secret_value() not in shown
+        assert str(database) == "'db' at host:5"
+
+
+def test_no_password_is_in_a_running_pg_dumps_arguments(server: Server, tmp_path: Path) -> None:
+    prod = make_prod(server, "CREATE TABLE t (id integer)")
+    seen: list[str] = []
+
+    def look() -> None:
+        while not done.is_set():
+            for file in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    command = file.read_text(errors="replace")
+                except OSError:
+                    continue
+                if "pg_dump" in command and prod.name in command:
+                    seen.append(command)
+
+    done = threading.Event()
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        dump(prod, tmp_path)
+    finally:
+        done.set()
+        looker.join()
+
+    assert seen
+    assert not [command for command in seen if "pa55" in command]
+
+
+@pytest.fixture(scope="module")
+def encrypted(servers: Servers) -> Iterator[tuple[Side, Path]]:
+    """A prod whose server has a certificate for ``localhost``; and that certificate, which nobody else vouches for."""
+    folder = server_folder("erp-sandbox-encrypted")
+    with Server(folder / "server", servers["15"].programs, settings=SETTINGS) as server:
+        certificate, key = server.folder / "server.pem", server.folder / "server.key"
+        write_certificate(certificate, key)
+        with connect(server.dsn()) as admin:
+            for name, value in {"ssl": "on", "ssl_key_file": key, "ssl_cert_file": certificate}.items():
+                admin.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
+            admin.execute("SELECT pg_reload_conf()")
+        yield make_prod(server, "CREATE TABLE t (id integer)"), certificate
+    shutil.rmtree(folder)
+
+
+def write_certificate(certificate: Path, key: Path) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(
+            name, name, private.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    key.touch(mode=0o600)
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    Account.for_server().give(key)
+
+
+def test_a_servers_certificate_is_verified_by_us_and_by_child_programs(encrypted: tuple[Side, Path]) -> None:
+    prod, certificate = encrypted
+    demands = {"hostaddr": "127.0.0.1", "sslmode": "verify-full", "sslrootcert": str(certificate)}
+
+    def at(host: str) -> ProdDatabase:
+        return ProdDatabase(SecretStr(make_conninfo(prod.dsn.get_secret_value(), host=host, **demands)), "prod.dsn")
+
+    eventually(lambda: settings_of(at("localhost"), "ssl") == ["on"])
+    assert in_psql(at("localhost"), "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
+
+    # The same server by a name that its certificate does not have.
+    with pytest.raises(PostgresError, match="does not match host name"):
+        at("elsewhere").connect()
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        in_psql(at("elsewhere"), "SELECT 1")
+    assert "does not match host name" in caught.value.stderr

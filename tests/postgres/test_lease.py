@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from pytest_erp_sandbox.demo.server import Server
+from pytest_erp_sandbox.errors import LeaseError, PostgresError
+from pytest_erp_sandbox.postgres.connection import SandboxDatabase
+from pytest_erp_sandbox.postgres.lease import Lease, holders, take_lease
+
+from ..servers import connect
+from .pairs import (
+    PATIENCE,
+    SLOW_SESSIONS,
+    SLOW_TO_RESTORE,
+    Side,
+    dump,
+    eventually,
+    leased,
+    make_prod,
+    make_sandbox,
+    toolset,
+)
+
+BRIEF = timedelta(seconds=0.6)
+
+HOLDER = """
+import sys
+from datetime import timedelta
+from pydantic import SecretStr
+from pytest_erp_sandbox.postgres.connection import SandboxDatabase
+from pytest_erp_sandbox.postgres.lease import take_lease
+
+dsn, role = (sys.stdin.readline().rstrip("\\n") for _ in range(2))
+database = SandboxDatabase(SecretStr(dsn), "sandbox.dsn", role)
+with take_lease([database], timedelta(minutes=1)) as lease:
+    print("leased", lease.id, flush=True)
+    {work}
+    sys.stdin.readline()
+print("released", flush=True)
+"""
+
+
+@pytest.fixture
+def sandbox(server: Server) -> Side:
+    return make_sandbox(server)
+
+
+class Holder:
+    """Another process, with a lease."""
+
+    def __init__(self, sandbox: Side, work: str = "") -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER.replace("{work}", work)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.say(sandbox.dsn.get_secret_value())
+        self.say(sandbox.role)
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        print(line, file=self.process.stdin, flush=True)
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+@contextmanager
+def holder(sandbox: Side, work: str = "") -> Iterator[Holder]:
+    other = Holder(sandbox, work)
+    try:
+        yield other
+    finally:
+        other.process.kill()
+        other.process.communicate()
+
+
+def queue(sandbox: Side) -> list[object]:
+    return sandbox.values(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'erp-sandbox waiting' AND wait_event = 'advisory'"
+    )
+
+
+def test_two_processes_take_turns(sandbox: Side) -> None:
+    with holder(sandbox) as first:
+        leased_by_first = first.hear()
+        with sandbox.sandbox.connect() as connection:
+            (who,) = holders(connection)
+        assert f"login {sandbox.login}, erp-sandbox lease {leased_by_first.split()[1]}, since 20" in who
+
+        with holder(sandbox) as second:
+            eventually(lambda: queue(sandbox))
+            first.say("")
+            assert first.hear() == "released"
+            assert second.hear().startswith("leased ")
+
+
+def test_a_killed_holders_sandbox_is_free_at_once(sandbox: Side) -> None:
+    with holder(sandbox) as other:
+        other.hear()
+        other.process.kill()
+        begun = time.monotonic()
+        with leased(sandbox):
+            assert time.monotonic() - begun < 5
+
+
+def test_the_first_that_is_free_is_taken(server: Server) -> None:
+    sandboxes = [make_sandbox(server) for _ in range(3)]
+    databases = [each.sandbox for each in sandboxes]
+
+    with (
+        take_lease(databases, BRIEF) as one,
+        take_lease(databases, BRIEF) as two,
+        take_lease(databases, BRIEF) as three,
+    ):
+        assert {lease.database for lease in (one, two, three)} == set(databases)
+        told: list[str] = []
+        with pytest.raises(LeaseError) as caught:
+            take_lease(databases, BRIEF, told.append)
+
+        for lease in (one, two, three):
+            assert f"{lease.database} is in use: pid {lease.connection.info.backend_pid}, " in str(caught.value)
+        assert len(told) == 1
+
+        # Whichever is given back is taken by whoever waits.
+        taken: list[Lease] = []
+        waiter = threading.Thread(target=lambda: taken.append(take_lease(databases, PATIENCE)))
+        begun = time.process_time()
+        waiter.start()
+        eventually(lambda: all(queue(each) for each in sandboxes))
+        assert time.process_time() - begun < 1
+        two.release()
+        waiter.join()
+    with taken[0] as lease:
+        assert lease.database == two.database
+        # Whoever waited elsewhere waits there no longer.
+        for each in sandboxes:
+            eventually(lambda each=each: not queue(each))  # type: ignore[misc]
+            if each.sandbox != lease.database:
+                take_lease([each.sandbox], BRIEF).release()
+
+
+def test_a_free_one_is_had_without_waiting(sandbox: Side) -> None:
+    take_lease([sandbox.sandbox], timedelta(0)).release()
+
+
+def test_one_that_cannot_be_reached_leaves_the_others_free(server: Server) -> None:
+    sandbox = make_sandbox(server)
+    gone = SandboxDatabase(server.dsn("gone", sandbox.login), "sandboxes.dsn", sandbox.role)
+
+    with pytest.raises(PostgresError, match=r"cannot connect to 'gone'"):
+        take_lease([sandbox.sandbox, gone], BRIEF)
+
+    eventually(lambda: not queue(sandbox))
+    take_lease([sandbox.sandbox], BRIEF).release()
+
+
+def test_nobodys_timeouts_end_a_waiting_or_an_idle_lease(sandbox: Side) -> None:
+    settings = ("statement_timeout", "lock_timeout", "idle_session_timeout")
+    sandbox.administrate(*(f'ALTER ROLE "{sandbox.login}" SET {name} = 200' for name in settings))
+
+    with leased(sandbox) as one, sandbox.sandbox.connect() as without_protection:
+        taken: list[Lease] = []
+        waiter = threading.Thread(target=lambda: taken.append(take_lease([sandbox.sandbox], PATIENCE)))
+        waiter.start()
+        eventually(lambda: queue(sandbox))
+        pid = without_protection.info.backend_pid
+        eventually(lambda: not sandbox.values(f"SELECT pid FROM pg_stat_activity WHERE pid = {pid}"))
+        without_protection.close()
+        assert queue(sandbox)
+        one.check()
+    waiter.join()
+    taken[0].release()
+
+
+def test_a_waiter_whose_session_is_ended_says_so(sandbox: Side) -> None:
+    caught: list[LeaseError] = []
+
+    def wait() -> None:
+        try:
+            take_lease([sandbox.sandbox], PATIENCE)
+        except LeaseError as error:
+            caught.append(error)
+
+    with leased(sandbox):
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        eventually(lambda: queue(sandbox))
+        sandbox.administrate(f"SELECT pg_terminate_backend({queue(sandbox)[0]})")
+        waiter.join()
+
+    assert "waiting for" in str(caught[0])
+    assert "was cut off" in str(caught[0])
+
+
+def test_a_lost_lease_is_noticed(sandbox: Side) -> None:
+    with leased(sandbox) as lease:
+        lease.check()
+        sandbox.administrate(f"SELECT pg_terminate_backend({lease.connection.info.backend_pid}, 5000)")
+        with pytest.raises(LeaseError, match=r"the hold on '.*' at .* was lost: .*terminating connection"):
+            lease.check()
+
+
+def test_what_an_earlier_lease_left_running_is_ended_first_and_nothing_else(sandbox: Side) -> None:
+    database = sandbox.sandbox
+    orphan = database.connect("erp-sandbox lease 0123456789ab")
+    orphan.pgconn.send_query(b"SELECT pg_sleep(100)")
+    running = f"SELECT pid FROM pg_stat_activity WHERE pid = {orphan.info.backend_pid}"
+    with (
+        database.connect("erp-sandbox") as looker,
+        database.connect("erp-sandbox waiting") as waiter,
+        database.connect("erp-sandbox leased to somebody") as named_alike,
+        database.connect("shop") as application,
+        make_sandbox(sandbox.server).sandbox.connect("erp-sandbox lease 0123456789ab") as elsewhere,
+    ):
+        assert sandbox.values(running)
+        with leased(sandbox):
+            assert not sandbox.values(running)
+        for untouched in (looker, waiter, named_alike, application, elsewhere):
+            assert untouched.execute("SELECT 1").fetchone() == (1,)
+    orphan.close()
+
+
+RESTORING = """
+    import pathlib
+    from pytest_erp_sandbox.postgres.adoption import require_mark
+    from pytest_erp_sandbox.postgres.archive import read_archive
+    from pytest_erp_sandbox.postgres.clients import installed_toolsets
+    from pytest_erp_sandbox.postgres.restore import restore
+    from pytest_erp_sandbox.postgres.wipe import wipe
+    toolsets = [each for each in installed_toolsets() if each.major == {major}]
+    wipe(lease, lock_timeout=timedelta(seconds=9))
+    archive = read_archive(pathlib.Path({archive!r}), toolsets)
+    restore(lease, archive, toolsets[0], jobs=2, leave_out=[], on_progress=print)
+"""
+
+
+def test_a_killed_runs_pg_restore_is_ended_before_the_next_begins(
+    sandbox: Side, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    major = sandbox.server.version
+    archive = dump(make_prod(sandbox.server, *SLOW_TO_RESTORE), tmp_path_factory.mktemp("dump"), toolset(major))
+    work = RESTORING.format(major=major, archive=str(archive.path))
+    with holder(sandbox, work) as other:
+        eventually(lambda: sandbox.values(SLOW_SESSIONS))
+        orphans = sandbox.values(SLOW_SESSIONS)
+        os.kill(other.process.pid, signal.SIGKILL)
+        other.process.wait()
+        assert sandbox.values(SLOW_SESSIONS) == orphans
+
+        with leased(sandbox) as lease:
+            assert sandbox.values(SLOW_SESSIONS) == []
+            assert lease.end_earlier_sessions() == 0
+
+
+def test_another_logins_session_is_awaited_and_then_named(sandbox: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with dynamic logins, which are new ones for each run."""
+    monkeypatch.setattr("pytest_erp_sandbox.postgres.lease._PATIENCE", timedelta(seconds=1))
+
+    def earlier() -> psycopg.Connection[tuple[object, ...]]:
+        session = connect(sandbox.server.dsn(sandbox.name))
+        session.execute("SET application_name = 'erp-sandbox lease 0123456789ab'")
+        return session
+
+    with earlier() as session:
+        pid = session.info.backend_pid
+        with pytest.raises(
+            LeaseError, match=rf"an earlier run still works in .*: pid {pid}, login postgres, erp-sandbox lease"
+        ):
+            take_lease([sandbox.sandbox], PATIENCE)
+        assert session.execute("SELECT 1").fetchone() == (1,)
+
+    session = earlier()
+    closing = threading.Timer(0.4, session.close)
+    closing.start()
+    with leased(sandbox):
+        assert session.closed
+    closing.join()

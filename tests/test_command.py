@@ -1,0 +1,138 @@
+"""The command: what each part does, says, and ends with."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pytest_erp_sandbox.postgres.adoption import is_adopted
+
+from .estates import BuiltEstate, Project
+from .postgres.pairs import eventually
+from .servers import connect
+
+
+def _golden_dumps(project: Project) -> list[str]:
+    return re.findall(r"\d{8}T\d{6}\.\d{6}Z", project.command("status").stdout.partition("golden dumps")[2])
+
+
+def test_refresh_makes_a_golden_dump_and_resets_the_sandbox_to_it(project: Project) -> None:
+    done = project.command("refresh")
+    assert done.returncode == 0, done.stderr
+    made = re.search(r"golden dump (\S+) made of 'erp'", done.stdout)
+    assert made
+    assert f"is reset to golden dump {made[1]}" in done.stdout
+    assert made[1] in _golden_dumps(project)
+
+
+def test_refresh_from_prod_only_makes_a_golden_dump(project: Project) -> None:
+    done = project.command("refresh-from-prod")
+    assert done.returncode == 0, done.stderr
+    assert "made of" in done.stdout
+    assert "is reset" not in done.stdout
+
+
+def test_reset_puts_back_what_was_changed(project: Project, estate: BuiltEstate) -> None:
+    assert project.command("reset").returncode == 0
+    with connect(estate.admin(0)) as connection:
+        connection.execute("DELETE FROM llx_facturedet; UPDATE llx_societe SET nom = 'gone'")
+        assert project.command("reset").returncode == 0
+        assert connection.execute("SELECT count(*) FROM llx_societe WHERE nom = 'gone'").fetchone() == (0,)
+
+
+def test_a_dry_run_lists_what_would_go_and_writes_nothing(project: Project, estate: BuiltEstate) -> None:
+    assert project.command("reset").returncode == 0
+    with connect(estate.admin(0)) as connection:
+        before = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()
+        done = project.command("reset", "--dry-run")
+        assert connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone() == before
+    assert done.returncode == 0
+    assert re.search(r"public +table +erp_sandbox_role +18\b", done.stdout), done.stdout
+
+
+def test_preflight_shows_a_table_and_fails_when_an_invariant_does(project: Project, estate: BuiltEstate) -> None:
+    done = project.command("preflight")
+    assert done.returncode == 0, done.stdout
+    assert "session is read-only" in " ".join(done.stdout.split())
+    settings = estate.settings()
+    settings["sandboxes"][0]["role"] = "erp_nobody"
+    project.configure(settings)
+    done = project.command("preflight")
+    assert done.returncode == 1
+    assert "failure" in done.stdout
+
+
+@pytest.mark.parametrize(("answer", "code", "adopted"), [("n\n", 1, False), ("y\n", 0, True)], ids=["no", "yes"])
+def test_adopt_shows_what_is_there_and_asks(
+    project: Project, estate: BuiltEstate, answer: str, code: int, adopted: bool
+) -> None:
+    assert project.command("reset").returncode == 0
+    with estate.unadopted(0):
+        refused = project.command("reset")
+        assert refused.returncode == 1
+        assert "erp-sandbox adopt" in refused.stderr
+        done = project.command("adopt", answer=answer)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "erp_sandbox_role" in done.stdout
+        with estate.database(0).connect() as connection:
+            assert is_adopted(connection) is adopted
+
+
+def test_status_is_shown_although_a_sandbox_cannot_be_reached(project: Project, estate: BuiltEstate) -> None:
+    settings = estate.settings(0, 1)
+    settings["sandboxes"][1]["dsn"] = "postgresql://nobody@127.0.0.1:1/nothing"
+    project.configure(settings)
+    done = project.command("status")
+    assert done.returncode == 0, done.stderr
+    assert "erp-sandbox " in done.stdout
+    assert "cannot connect" in " ".join(done.stdout.split())
+
+
+def test_forget_removes_the_golden_dumps_that_are_named(project: Project, estate: BuiltEstate) -> None:
+    settings = estate.settings()
+    settings["golden"] = {"path": project.path / "cache"}
+    project.configure(settings)
+    for _ in range(2):
+        assert project.command("refresh-from-prod").returncode == 0
+    newest, oldest = _golden_dumps(project)
+    assert project.command("forget", "20260101T000000.000000Z").returncode == 2
+    assert project.command("forget").returncode == 2
+    assert project.command("forget", oldest).returncode == 0
+    assert _golden_dumps(project) == [newest]
+    assert project.command("forget", "--all").returncode == 0
+    assert _golden_dumps(project) == []
+
+
+def test_wrong_usage_and_missing_settings_are_exit_code_2(pytester: pytest.Pytester) -> None:
+    def code(*arguments: str) -> int:
+        command = [sys.executable, "-c", "from pytest_erp_sandbox.command import main; main()", *arguments]
+        return subprocess.run(command, cwd=pytester.path, capture_output=True, check=False).returncode
+
+    assert code("nonsense") == 2
+    assert code("status") == 2
+    assert code("--help") == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_it_with_the_shells_code(
+    project: Project, estate: BuiltEstate, number: signal.Signals, code: int
+) -> None:
+    with estate.database(0).connect() as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", [int.from_bytes(b"erp-sand", "big")])
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from pytest_erp_sandbox.command import main; main()", "reset"],
+            cwd=project.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        eventually(lambda: holder.execute(waiting).fetchone() != (0,))
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
