@@ -24,7 +24,7 @@ from pytest_erp_sandbox.demo.server import Server, server_folder
 from pytest_erp_sandbox.postgres.adoption import adopt
 from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase, as_owner
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal
-from pytest_erp_sandbox.postgres.rewind import rewind
+from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, rewind
 
 __all__ = ["Figures", "measure"]
 
@@ -86,7 +86,7 @@ def measure(connection: SandboxConnection, role: str, writer: Connection, *, rou
         return 1000 * (time.perf_counter() - begun)
 
     def undone() -> float:
-        return 1000 * rewind(connection, role, _BASELINE).seconds
+        return 1000 * _rewound(connection, role).seconds
 
     def scenario() -> Iterator[float]:
         writer.execute(_SCENARIO.encode())
@@ -106,7 +106,7 @@ def measure(connection: SandboxConnection, role: str, writer: Connection, *, rou
         bulks.append(timed(lambda: writer.execute(_BULK.encode(), bulk_rows)))
         rewinds.append(undone())
     writer.execute(_SCENARIO.encode())
-    rows = rewind(connection, role, _BASELINE).rows
+    rows = _rewound(connection, role).rows
     size = _size(connection)
     times = [seconds for _ in range(many) for seconds in scenario()]
     return Figures(
@@ -123,6 +123,13 @@ def measure(connection: SandboxConnection, role: str, writer: Connection, *, rou
         median(times[-100:]),
         _size(connection) - size,
     )
+
+
+def _rewound(connection: SandboxConnection, role: str) -> Rewound:
+    outcome = rewind(connection, role, _BASELINE)
+    if isinstance(outcome, Fallback):
+        raise SystemExit(f"cannot rewind: {outcome.reason}")
+    return outcome
 
 
 def _size(connection: SandboxConnection) -> int:

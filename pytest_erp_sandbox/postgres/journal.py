@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
+from importlib.resources import files
 from typing import Any, LiteralString
 
 import psycopg
@@ -15,7 +17,8 @@ from psycopg.rows import dict_row
 from ..errors import PostgresError
 from ._sql import query
 from .adoption import require_mark
-from .connection import SandboxConnection, as_owner
+from .connection import SandboxConnection, as_owner, identify
+from .verify import note_contents
 
 __all__ = [
     "LATE",
@@ -23,9 +26,12 @@ __all__ = [
     "Pieces",
     "drop_journal",
     "fill",
+    "form",
     "has_journal",
     "install_journal",
+    "journalled_baseline",
     "read_pieces",
+    "shown_name",
 ]
 
 SCHEMA = "erp_sandbox_journal"
@@ -35,6 +41,8 @@ LATE = "ES002"
 
 LARGE = 8 * 2**20
 """From this many bytes on, a table has a journal of its own, typed: bulk statements are cheaper, installing dearer."""
+
+_SCRIPTS = ("journal", "rewind.sql", "tally_", "undo")
 
 _LOCK_TIMEOUT = timedelta(seconds=10)
 
@@ -48,17 +56,21 @@ def install_journal(
     baseline: str,
     *,
     lock_timeout: timedelta = _LOCK_TIMEOUT,
+    verifiable: bool = False,
     large: int = LARGE,
 ) -> None:
     """Begin to journal: what the sandbox holds now is the baseline that a rewind will bring back.
 
-    An earlier journal is dropped. Waits for transactions that are writing, for as long as ``lock_timeout``.
+    An earlier journal is dropped. Waits for transactions that are writing, for as long as ``lock_timeout``. Within a
+    transaction it has to be the last step: what the same transaction writes afterwards is undone by the first rewind,
+    and what it defines afterwards is not noticed.
 
     Args:
         connection: to an adopted sandbox.
         role: the sandbox's owner.
         baseline: what the baseline is called; a rewind asks for it by this name.
         lock_timeout: how long to wait for others.
+        verifiable: whether to note the contents of all tables, for ``read_differences``; that reads everything once.
         large: the size of a table, in bytes, from which on it has a journal of its own.
 
     Raises:
@@ -76,13 +88,16 @@ def install_journal(
                 " set_config('jit', 'off', true)",
                 [f"{int(lock_timeout.total_seconds() * 1000)}ms", str(large)],
             )
-            connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+            connection.execute("DROP SCHEMA IF EXISTS erp_sandbox_journal CASCADE")
             connection.execute(query(__package__, "journal.sql"))
             _watch(connection)
             connection.execute(query(__package__, "rewind.sql"))
             connection.execute(
-                f"SELECT {SCHEMA}.note_sequences(), {SCHEMA}.begin_baseline(%s, %s)", [baseline, lock_timeout]
+                "SELECT erp_sandbox_journal.note_sequences(), erp_sandbox_journal.begin_baseline(%s, %s, %s)",
+                [baseline, form(), lock_timeout],
             )
+            if verifiable:
+                note_contents(connection, role)
     except psycopg.Error as error:
         if isinstance(error, psycopg.errors.LockNotAvailable) or error.sqlstate == LATE:
             raise PostgresError(
@@ -96,12 +111,39 @@ def drop_journal(connection: SandboxConnection, role: str) -> None:
     """Journal no longer, and leave no trace of it in the database; nothing where there is no journal."""
     with as_owner(connection, role):
         connection.execute("SET LOCAL client_min_messages = error")
-        connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        connection.execute("DROP SCHEMA IF EXISTS erp_sandbox_journal CASCADE")
 
 
 def has_journal(connection: SandboxConnection) -> bool:
     """Whether the connected database has a journal, whatever it is worth."""
-    return connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [SCHEMA]).fetchone() == (True,)
+    return connection.execute("SELECT to_regclass(%s) IS NOT NULL", ["erp_sandbox_journal.baseline"]).fetchone() == (True,)
+
+
+def journalled_baseline(connection: SandboxConnection, role: str) -> str | None:
+    """The name of the baseline that the journal goes back to; None where there is no journal of this very database."""
+    if not has_journal(connection):
+        return None
+    here = identify(connection)
+    with as_owner(connection, role):
+        row = connection.execute(
+            "SELECT id FROM erp_sandbox_journal.baseline"
+            " WHERE (system_identifier, database, form) = (%s, %s::bigint::oid, %s)",
+            [here.system_identifier, here.oid, form()],
+        ).fetchone()
+    return None if row is None else str(row[0])
+
+
+@cache
+def form() -> str:
+    """Tells one version of the journal's scripts from others."""
+    scripts = (path for path in files(__package__).iterdir() if path.name.startswith(_SCRIPTS))
+    texts = [path.read_bytes() for path in sorted(scripts, key=lambda path: path.name)]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
+
+
+def shown_name(name: str) -> str:
+    """A table's name as people know it: without its schema where that is ``public``."""
+    return name.removeprefix("public.")
 
 
 def _watch(connection: SandboxConnection) -> None:

@@ -3,11 +3,13 @@
 CREATE SCHEMA erp_sandbox_journal;
 
 CREATE TABLE erp_sandbox_journal.baseline (
+    -- The row's own xmin is the last transaction of which nothing needs to be undone: younger ones left younger rows in
+    -- the catalogue.
     id text NOT NULL,
+    -- Which version of these scripts made the journal.
+    form text NOT NULL,
     system_identifier bigint NOT NULL,
     database oid NOT NULL,
-    -- The last transaction of which nothing needs to be undone; younger ones left younger rows in the catalogue.
-    xid xid8 NOT NULL,
     -- What makes every rewind impossible, in words.
     obstacle text
 );
@@ -76,11 +78,13 @@ CREATE FUNCTION erp_sandbox_journal.writers() RETURNS text LANGUAGE sql SET sear
     ) AS found
 $$;
 
--- Waits until no other session's transaction has written anything, and keeps new ones from it until the commit.
-CREATE FUNCTION erp_sandbox_journal.await_writers(patience interval) RETURNS void LANGUAGE plpgsql
+-- Waits until no other session's transaction has written anything, and keeps new ones from it until the commit. Raises
+-- ES002 for those that do not end within ``patience``; and ES003 for those that had only begun to write: they cannot end
+-- unless this transaction does, after ``grace``.
+CREATE FUNCTION erp_sandbox_journal.await_writers(patience interval, grace interval) RETURNS void LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    deadline timestamptz := clock_timestamp() + patience;
+    deadline timestamptz;
     late text;
 BEGIN
     BEGIN
@@ -91,14 +95,17 @@ BEGIN
     END;
     -- Who began to write before that lock and has not come to the journal yet. Mostly nobody: then no transaction that
     -- is still running is older than this one.
+    deadline := clock_timestamp() + grace;
     WHILE pg_snapshot_xmin(pg_current_snapshot()) <> pg_current_xact_id() LOOP
         late := erp_sandbox_journal.writers();
         EXIT WHEN late IS NULL;
         IF clock_timestamp() > deadline THEN
-            RAISE EXCEPTION USING ERRCODE = 'ES002', MESSAGE = late;
+            RAISE EXCEPTION USING ERRCODE = 'ES003', MESSAGE = late;
         END IF;
-        PERFORM pg_sleep(0.005);
+        PERFORM pg_sleep(0.002);
     END LOOP;
+    -- Likewise, those who are about to.
+    PERFORM set_config('lock_timeout', greatest(1, extract(epoch FROM grace) * 1000)::int::text, true);
 END
 $$;
 
@@ -269,20 +276,51 @@ BEGIN
 END
 $$;
 
+-- What verification knows of the baseline: of each table, sequence and definition, what it was.
+CREATE TABLE erp_sandbox_journal.contents (name text NOT NULL, digest text NOT NULL);
+
 -- The last step: from here on, what is written is journalled, and what is defined is noticed.
-CREATE FUNCTION erp_sandbox_journal.begin_baseline(id text, patience interval) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION erp_sandbox_journal.begin_baseline(id text, form text, patience interval) RETURNS void LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    deadline timestamptz := clock_timestamp() + patience;
+    late text;
+    grantee text;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE 'a transaction that is % does not see what others have done', current_setting('transaction_isolation');
+    END IF;
     REVOKE ALL ON ALL FUNCTIONS IN SCHEMA erp_sandbox_journal FROM PUBLIC;
-    INSERT INTO erp_sandbox_journal.baseline
-    SELECT begin_baseline.id, (SELECT system_identifier FROM pg_control_system()),
-        (SELECT oid FROM pg_database WHERE datname = current_database()),
-        pg_current_xact_id(),
-        (SELECT 'materialized views can be refreshed unseen: ' || string_agg(indrelid::regclass::text, ', ')
-         FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE relkind = 'm' AND indisunique);
-    UPDATE erp_sandbox_journal.baseline SET obstacle = 'there are large objects, which cannot be journalled'
-    WHERE EXISTS (SELECT FROM pg_largeobject_metadata);
-    PERFORM erp_sandbox_journal.await_writers(patience);
+    -- Default privileges may have opened it to others.
+    FOR grantee IN
+        SELECT DISTINCT coalesce(quote_ident(pg_get_userbyid(nullif(acl.grantee, 0))), 'PUBLIC')
+        FROM pg_namespace CROSS JOIN LATERAL aclexplode(nspacl) AS acl
+        WHERE nspname = 'erp_sandbox_journal' AND acl.grantee <> nspowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON SCHEMA erp_sandbox_journal FROM %s', grantee);
+    END LOOP;
+    BEGIN
+        -- A subtransaction has a number of its own, younger than all that this transaction has defined.
+        INSERT INTO erp_sandbox_journal.baseline
+        SELECT begin_baseline.id, begin_baseline.form, (SELECT system_identifier FROM pg_control_system()),
+            (SELECT oid FROM pg_database WHERE datname = current_database()),
+            nullif(concat_ws('; ',
+                (SELECT 'there are large objects, which cannot be journalled'
+                 WHERE EXISTS (SELECT FROM pg_largeobject_metadata)),
+                (SELECT 'materialized views can be refreshed unseen: ' || string_agg(indrelid::regclass::text, ', ')
+                 FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE relkind = 'm' AND indisunique)), '');
+    EXCEPTION WHEN division_by_zero THEN
+        RAISE;
+    END;
+    -- Whoever is older and still runs can neither write, for the triggers' locks, nor define without being waited for.
+    LOOP
+        late := erp_sandbox_journal.writers();
+        EXIT WHEN late IS NULL;
+        IF clock_timestamp() > deadline THEN
+            RAISE EXCEPTION USING ERRCODE = 'ES002', MESSAGE = late;
+        END IF;
+        PERFORM pg_sleep(0.005);
+    END LOOP;
     INSERT INTO erp_sandbox_journal.catalogue
     SELECT catalog, objects FROM erp_sandbox_journal.lasting_objects(0);
 END

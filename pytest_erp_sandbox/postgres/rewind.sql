@@ -22,9 +22,9 @@ END
 $body$;
 
 -- Puts back what was written since the baseline; a line for each table. Raises ES001 for what cannot be put back, and
--- ES002 for transactions that would not end.
-CREATE FUNCTION erp_sandbox_journal.rewind(expected_baseline text, patience interval)
-    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, is_bloated boolean)
+-- ES002 or ES003 for transactions that would not end.
+CREATE FUNCTION erp_sandbox_journal.rewind(expected_baseline text, expected_form text, patience interval, grace interval)
+    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, bloated text)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
     SET timezone = 'UTC' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' SET row_security = off
@@ -33,7 +33,7 @@ CREATE FUNCTION erp_sandbox_journal.rewind(expected_baseline text, patience inte
     SET max_parallel_workers_per_gather = 0 AS $body$
 #variable_conflict use_column
 DECLARE
-    baseline erp_sandbox_journal.baseline;
+    baseline record;
     own_xid xid8;
     reason text;
     dirty oid[];
@@ -45,10 +45,11 @@ DECLARE
     moved erp_sandbox_journal.sequence_state[];
     sequence erp_sandbox_journal.sequence_state;
 BEGIN
-    SELECT * INTO baseline FROM erp_sandbox_journal.baseline;
+    SELECT *, age(xmin) AS since INTO baseline FROM erp_sandbox_journal.baseline;
     reason := CASE
         WHEN baseline.id IS NULL THEN 'the journal has no baseline'
         WHEN baseline.id <> expected_baseline THEN 'the journal is of another baseline'
+        WHEN baseline.form <> expected_form THEN 'the journal was made by another version of this program'
         WHEN baseline.database <> (SELECT oid FROM pg_database WHERE datname = current_database())
             OR baseline.system_identifier <> (SELECT system_identifier FROM pg_control_system())
             THEN 'the journal was made for another database'
@@ -62,16 +63,16 @@ BEGIN
 
     -- No transaction on the whole server has had a number since the last rewind's: nobody has written. (A snapshot would
     -- not tell, it leaves out the youngest that still run.) Only sequences can move without a number.
-    IF age(baseline.xid::xid) = 1 AND NOT EXISTS (SELECT FROM erp_sandbox_journal.moved_sequences()) THEN
+    IF baseline.since = 1 AND NOT EXISTS (SELECT FROM erp_sandbox_journal.moved_sequences()) THEN
         RETURN;
     END IF;
 
     -- First: what is still running is older than this, and what comes later is younger.
     own_xid := pg_current_xact_id();
     PERFORM set_config('erp_sandbox.rewinding', own_xid::text, true);
-    PERFORM erp_sandbox_journal.await_writers(patience);
+    PERFORM erp_sandbox_journal.await_writers(patience, grace);
 
-    reason := erp_sandbox_journal.altered(age(baseline.xid::xid));
+    reason := erp_sandbox_journal.altered(baseline.since);
     IF reason IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'the catalogue is not as it was (' || reason || ')';
     END IF;
@@ -137,7 +138,8 @@ BEGIN
         FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
     LOOP
         FOR undone IN EXECUTE touched.statement LOOP
-            SELECT tables.name INTO table_name FROM erp_sandbox_journal.tables WHERE tables.relation = undone.relation;
+            SELECT tables.name, CASE WHEN tables.own IS NULL THEN 'rows' ELSE 'rows_' || tables.oid END
+            INTO table_name, bloated FROM erp_sandbox_journal.tables WHERE tables.relation = undone.relation;
             IF undone.is_wrong THEN
                 RAISE EXCEPTION USING ERRCODE = 'ES001',
                     MESSAGE = format('the rows of %s do not add up to what the journal has of them', table_name);
@@ -145,7 +147,11 @@ BEGIN
             removed := undone.removed;
             changed := undone.changed;
             restored := undone.restored;
-            is_bloated := pg_relation_size('erp_sandbox_journal.rows') > 4194304;
+            IF pg_relation_size('erp_sandbox_journal.' || bloated) < 1048576
+                AND pg_relation_size('erp_sandbox_journal.calls') < 262144
+            THEN
+                bloated := NULL;
+            END IF;
             RETURN NEXT;
         END LOOP;
     END LOOP;
@@ -159,7 +165,8 @@ BEGIN
     FOR touched IN SELECT own FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND own IS NOT NULL LOOP
         EXECUTE format('DELETE FROM %s', touched.own);
     END LOOP;
-    UPDATE erp_sandbox_journal.baseline SET xid = own_xid;
+    -- Now it is as young as this transaction.
+    UPDATE erp_sandbox_journal.baseline SET id = id;
 
     -- Last: a sequence keeps its value even if the transaction fails.
     FOREACH sequence IN ARRAY coalesce(moved, '{}') LOOP

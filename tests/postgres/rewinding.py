@@ -14,7 +14,7 @@ from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.postgres.adoption import adopt
 from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase, as_owner
 from pytest_erp_sandbox.postgres.journal import install_journal
-from pytest_erp_sandbox.postgres.rewind import Outcome, rewind
+from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, rewind
 
 from ..servers import connect, run
 from .states import state
@@ -83,8 +83,20 @@ class JournalledSandbox:
         if self._cleared % 10 == 0:
             self.admin.execute("VACUUM")
 
-    def rewind(self, patience: timedelta = PATIENCE) -> Outcome:
+    def rewind(self, patience: timedelta = PATIENCE) -> Rewound | Fallback:
         return rewind(self.connection, ROLE, BASELINE, lock_timeout=patience)
+
+    def rewound(self) -> Rewound:
+        """Rewind, which must be possible."""
+        outcome = self.rewind()
+        assert isinstance(outcome, Rewound), outcome
+        return outcome
+
+    def fallback(self, baseline: str = BASELINE) -> str:
+        """Try to rewind, which must not be possible; the reason why."""
+        outcome = rewind(self.connection, ROLE, baseline, lock_timeout=PATIENCE)
+        assert isinstance(outcome, Fallback), outcome
+        return outcome.reason
 
     def expect_baseline(self) -> None:
         now = state(self.admin)

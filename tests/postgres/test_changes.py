@@ -9,7 +9,7 @@ import pytest
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
-from pytest_erp_sandbox.postgres.changes import RowChange, read_changes
+from pytest_erp_sandbox.postgres.changes import Change, Unseen, read_changes
 
 from .rewinding import ROLE, JournalledSandbox, journalled_sandbox
 
@@ -38,10 +38,10 @@ def sandbox(adopted: JournalledSandbox, request: pytest.FixtureRequest) -> Journ
     return adopted
 
 
-def changes(sandbox: JournalledSandbox) -> tuple[RowChange, ...]:
+def changes(sandbox: JournalledSandbox) -> tuple[Change, ...]:
     found = read_changes(sandbox.connection, ROLE)
     assert found.unseen == ()
-    return found.rows
+    return found.changes
 
 
 def test_nothing_changed(sandbox: JournalledSandbox) -> None:
@@ -57,7 +57,7 @@ def test_rows_have_what_they_were_and_what_they_are_in_python_s_types(sandbox: J
     )
     before = {"amount": Decimal(2), "born": date(2026, 3, 4), "tags": ["a", None], "name": "party 2", "rowid": 2}
     updated, deleted, inserted = changes(sandbox)
-    assert updated == RowChange("public.party", {"rowid": 2}, before, {**before, "name": "changed", "born": None})
+    assert updated == Change("party", {"rowid": 2}, before, {**before, "name": "changed", "born": None})
     assert updated.columns == ("name", "born")
     assert (deleted.kind, deleted.key, deleted.after) == ("deleted", {"rowid": 3}, None)
     assert deleted.before == {**before, "amount": Decimal(3), "name": "party 3", "rowid": 3}
@@ -106,7 +106,7 @@ def test_what_cannot_be_seen_is_said(adopted: JournalledSandbox) -> None:
     adopted.journal(MADE, "CREATE TABLE heir () INHERITS (party)")
     adopted.happen("INSERT INTO heir (name) VALUES ('x')")
     found = read_changes(adopted.connection, ROLE)
-    assert (found.rows, found.unseen) == ((), (("public.heir", "it inherits, or is inherited from"),))
+    assert (found.changes, found.unseen) == ((), (Unseen("heir", "it inherits, or is inherited from"),))
 
 
 def test_no_journal(adopted: JournalledSandbox) -> None:

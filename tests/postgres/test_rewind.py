@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - SQL
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import psycopg
@@ -10,7 +11,7 @@ from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
 from pytest_erp_sandbox.postgres.connection import SandboxDatabase
 from pytest_erp_sandbox.postgres.journal import drop_journal, has_journal, install_journal
-from pytest_erp_sandbox.postgres.rewind import CannotRewindError, Undone, rewind
+from pytest_erp_sandbox.postgres.rewind import Rewound, UndoneTable, rewind
 
 from .rewinding import BASELINE, OTHER, ROLE, JournalledSandbox, journalled_sandbox
 
@@ -375,7 +376,7 @@ def test_a_rewind_brings_the_baseline_back(sandbox: JournalledSandbox, case: str
         sandbox.journal(large=large)
         for _ in range(2):
             sandbox.happen(*happened)
-            sandbox.rewind()
+            sandbox.rewound()
             sandbox.expect_baseline()
 
 
@@ -388,22 +389,22 @@ def test_what_was_copied_in_is_undone(sandbox: JournalledSandbox) -> None:
     ):
         for number in range(100, 400):
             copy.write_row((number, "copied"))
-    assert sandbox.rewind().tables == (Undone("public.party", 300, 0, 0),)
+    assert sandbox.rewound().tables == (UndoneTable("party", 300, 0, 0),)
     sandbox.expect_baseline()
 
 
 def test_nothing_to_undo_is_nothing_done(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES)
-    assert sandbox.rewind().tables == ()
+    assert sandbox.rewound().tables == ()
     sandbox.happen("UPDATE party SET name = 'x' WHERE false")
-    assert sandbox.rewind().tables == ()
+    assert sandbox.rewound().tables == ()
     sandbox.expect_baseline()
 
 
 def test_another_role_s_writes_are_undone(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES)
     sandbox.happen("UPDATE party SET name = 'x'", "DELETE FROM party WHERE rowid = 3", role=OTHER)
-    sandbox.rewind()
+    sandbox.rewound()
     sandbox.expect_baseline()
 
 
@@ -428,7 +429,7 @@ def test_in_a_session_that_is_a_replica(sandbox: JournalledSandbox) -> None:
     replica = SandboxDatabase(sandbox.server.dsn("rewind"), "sandbox.dsn", role=ROLE)
     with replica.connect() as connection:
         connection.execute("SET session_replication_role = replica")
-        rewind(connection, ROLE, BASELINE)
+        assert isinstance(rewind(connection, ROLE, BASELINE), Rewound)
     sandbox.expect_baseline()
 
 
@@ -438,9 +439,9 @@ def test_an_application_s_temporary_tables_do_not_matter(sandbox: JournalledSand
         application.execute("CREATE TEMP TABLE mine (id serial PRIMARY KEY, v text)")
         application.execute("INSERT INTO mine (v) VALUES ('x')")
         application.execute("UPDATE party SET name = 'x'")
-        sandbox.rewind()
+        sandbox.rewound()
         sandbox.expect_baseline()
-    sandbox.rewind()
+    sandbox.rewound()
 
 
 FALLBACKS: dict[str, tuple[str, str, str]] = {
@@ -540,42 +541,36 @@ def test_what_cannot_be_proven_is_said(sandbox: JournalledSandbox, case: str) ->
     sandbox.journal(PARTIES, TOUCHED, *([more] if more else []))
     sandbox.happen(happened)
     before = sandbox.admin.execute("SELECT count(*) FROM pg_class").fetchone()
-    with pytest.raises(CannotRewindError, match=cause):
-        sandbox.rewind()
+    assert re.search(cause, sandbox.fallback())
     assert sandbox.admin.execute("SELECT count(*) FROM pg_class").fetchone() == before
     assert sandbox.connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
 
 
 def test_a_materialized_view_can_be_refreshed_unseen(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES, "CREATE MATERIALIZED VIEW m AS SELECT * FROM party; CREATE UNIQUE INDEX ON m (rowid)")
-    with pytest.raises(CannotRewindError, match=r"materialized views can be refreshed unseen: public\.m"):
-        sandbox.rewind()
+    assert re.search(r"materialized views can be refreshed unseen: public\.m", sandbox.fallback())
 
 
 def test_no_journal(sandbox: JournalledSandbox) -> None:
-    with pytest.raises(CannotRewindError, match="there is no journal"):
-        sandbox.rewind()
+    assert re.search("there is no journal", sandbox.fallback())
 
 
 def test_another_baseline(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES)
-    with pytest.raises(CannotRewindError, match="another baseline"):
-        rewind(sandbox.connection, ROLE, "baseline-2")
+    assert "another baseline" in sandbox.fallback("baseline-2")
 
 
 def test_a_journal_of_another_database(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES)
     sandbox.admin.execute("UPDATE erp_sandbox_journal.baseline SET database = 1")
-    with pytest.raises(CannotRewindError, match="made for another database"):
-        sandbox.rewind()
+    assert re.search("made for another database", sandbox.fallback())
 
 
 def test_a_lost_line_of_the_journal(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES)
     sandbox.happen("INSERT INTO party (name) VALUES ('n')", "DELETE FROM party WHERE name = 'n'")
     sandbox.admin.execute("DELETE FROM erp_sandbox_journal.rows WHERE is_new")
-    with pytest.raises(CannotRewindError, match="were lost"):
-        sandbox.rewind()
+    assert re.search("were lost", sandbox.fallback())
 
 
 def test_the_server_has_crashed(server: Server, sandbox: JournalledSandbox) -> None:
@@ -584,8 +579,7 @@ def test_the_server_has_crashed(server: Server, sandbox: JournalledSandbox) -> N
     server.stop("immediate")
     server.start()
     sandbox.reconnect()
-    with pytest.raises(CannotRewindError, match="crashed"):
-        sandbox.rewind()
+    assert re.search("crashed", sandbox.fallback())
 
 
 def test_a_writer_who_has_not_ended_is_named(sandbox: JournalledSandbox) -> None:
@@ -593,10 +587,9 @@ def test_a_writer_who_has_not_ended_is_named(sandbox: JournalledSandbox) -> None
     with sandbox.application() as application, application.transaction():
         application.execute("SET application_name = 'slow one'")
         application.execute("UPDATE party SET name = 'x' WHERE rowid = 1")
-        with pytest.raises(PostgresError, match="slow one") as raised:
+        with pytest.raises(PostgresError, match="slow one"):
             sandbox.rewind()
-    assert not isinstance(raised.value, CannotRewindError)
-    sandbox.rewind()
+    sandbox.rewound()
     sandbox.expect_baseline()
 
 
@@ -607,8 +600,7 @@ def test_one_who_has_defined_something_and_not_ended_is_named(sandbox: Journalle
         application.execute("ALTER FUNCTION touch() COST 5")
         with pytest.raises(PostgresError, match="definer"):
             sandbox.rewind()
-    with pytest.raises(CannotRewindError, match="pg_proc"):
-        sandbox.rewind()
+    assert re.search("pg_proc", sandbox.fallback())
 
 
 def test_a_writer_who_ends_in_time_is_waited_for(sandbox: JournalledSandbox) -> None:
@@ -619,7 +611,7 @@ def test_a_writer_who_ends_in_time_is_waited_for(sandbox: JournalledSandbox) -> 
         pgconn = application.pgconn
         pgconn.send_query(b"DO $$ BEGIN UPDATE party SET name = 'y'; PERFORM pg_sleep(0.1); END $$")
         sandbox.admin.execute("SELECT pg_sleep(0.03)")
-        sandbox.rewind()
+        sandbox.rewound()
         sandbox.expect_baseline()
         while pgconn.get_result():
             pass
@@ -631,7 +623,7 @@ def test_a_reader_is_not_waited_for(sandbox: JournalledSandbox) -> None:
     with sandbox.application() as application, application.transaction():
         application.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         before = application.execute("SELECT * FROM party ORDER BY 1").fetchall()
-        sandbox.rewind()
+        sandbox.rewound()
         assert application.execute("SELECT * FROM party ORDER BY 1").fetchall() == before
     sandbox.expect_baseline()
 
@@ -642,7 +634,7 @@ def test_sessions_of_the_application_stay_up(sandbox: JournalledSandbox) -> None
         for _ in range(3):
             for _ in range(6):
                 application.execute("UPDATE party SET name = 'x' WHERE rowid = %s", [1], prepare=True)
-            sandbox.rewind()
+            sandbox.rewound()
             sandbox.expect_baseline()
 
 
@@ -653,7 +645,7 @@ def test_two_sessions_at_the_same_rows(sandbox: JournalledSandbox) -> None:
         two.execute("BEGIN; UPDATE party SET name = 'two' WHERE rowid = 2")
         one.execute("DELETE FROM party WHERE rowid = 3; COMMIT")
         two.execute("UPDATE party SET name = 'two' WHERE rowid = 1; INSERT INTO party (rowid) VALUES (3); COMMIT")
-    sandbox.rewind()
+    sandbox.rewound()
     sandbox.expect_baseline()
 
 
@@ -671,7 +663,7 @@ def test_a_rewind_that_is_killed_has_not_happened(sandbox: JournalledSandbox) ->
             pass
     assert sandbox.admin.execute("SELECT * FROM party ORDER BY 1").fetchall() == changed
     sandbox.reconnect()
-    sandbox.rewind()
+    sandbox.rewound()
     sandbox.expect_baseline()
 
 
@@ -701,5 +693,5 @@ def test_installing_again_begins_a_new_baseline(sandbox: JournalledSandbox) -> N
     sandbox.happen("UPDATE party SET name = 'x'")
     sandbox.journal()
     sandbox.happen("UPDATE party SET name = 'y'")
-    sandbox.rewind()
+    sandbox.rewound()
     sandbox.expect_baseline()
