@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from ..errors import PostgresError
 
-__all__ = ["LineWatcher", "ask", "end", "finish", "run", "start"]
+__all__ = ["LineWatcher", "ask", "finish", "run", "start"]
 
 Command = Sequence[str | Path]
 
@@ -120,10 +120,8 @@ def finish(
             f"{doing} took longer than {timeout}, and was ended", hint="Find what it waits for, or raise the limit."
         ) from None
     finally:
-        for process in processes:
-            end(process)
-        for listener in listeners:
-            listener.join()
+        for process, listener in zip(processes, listeners, strict=True):
+            _end(process, listener)
     if any(process.returncode for process in processes):
         causes = [listener.error for listener in listeners if listener.error]
         said = [line for listener in listeners for line in listener.said]
@@ -134,7 +132,7 @@ def finish(
             raise listener.trouble
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], listener: _Listener) -> None:
     """End a program that may still run, and its workers; the hard way if it must be."""
     try:
         for number in _ASKING:
@@ -142,10 +140,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
                 _signal(process, number)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_PATIENCE)
+        # Its workers outlive it for a moment, in which each asks the server to stop what it does for them.
+        listener.join(_PATIENCE)
     finally:
         if process.returncode != 0:
             _signal(process, signal.SIGKILL)
             process.wait()
+        listener.join()
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -20,7 +20,6 @@ from ..servers import Servers, connect
 from .fingerprint import fingerprint
 from .pairs import (
     PATIENCE,
-    Side,
     children,
     dump,
     eventually,

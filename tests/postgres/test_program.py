@@ -161,6 +161,23 @@ def test_ctrl_c_ends_the_program(tmp_path: Path) -> None:
     assert not any(is_running(pid) for pid in noted(tmp_path))
 
 
+def test_its_workers_may_say_goodbye_to_the_server_after_it_has_ended(tmp_path: Path) -> None:
+    # pg_restore ends at once; its workers then ask the server to cancel their statements.
+    script = (
+        "leader = os.getpid(); worker = os.fork() == 0\n"
+        "def goodbye(*_):\n"
+        "    if worker:\n"
+        "        while os.getppid() == leader: time.sleep(0.01)\n"
+        f"        open({str(tmp_path / 'goodbye')!r}, 'w').close()\n"
+        "    os._exit(1)\n"
+        "signal.signal(signal.SIGINT, goodbye)\n" + noting(tmp_path) + "time.sleep(100)"
+    )
+    with interrupted_when(lambda: len(noted(tmp_path)) == 2), pytest.raises(KeyboardInterrupt):
+        run(python(script), {}, doing="work")
+
+    assert (tmp_path / "goodbye").exists()
+
+
 def noting(folder: Path) -> str:
     return f"open({str(folder)!r} + '/' + str(os.getpid()), 'w').close()\n"
 
