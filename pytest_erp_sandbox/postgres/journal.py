@@ -116,15 +116,15 @@ def drop_journal(connection: SandboxConnection, role: str) -> None:
 
 def has_journal(connection: SandboxConnection) -> bool:
     """Whether the connected database has a journal, whatever it is worth."""
-    return connection.execute("SELECT to_regclass(%s) IS NOT NULL", ["erp_sandbox_journal.baseline"]).fetchone() == (True,)
+    return connection.execute("SELECT to_regnamespace('erp_sandbox_journal') IS NOT NULL").fetchone() == (True,)
 
 
 def journalled_baseline(connection: SandboxConnection, role: str) -> str | None:
     """The name of the baseline that the journal goes back to; None where there is no journal of this very database."""
-    if not has_journal(connection):
-        return None
     here = identify(connection)
     with as_owner(connection, role):
+        if connection.execute("SELECT to_regclass('erp_sandbox_journal.baseline')").fetchone() == (None,):
+            return None
         row = connection.execute(
             "SELECT id FROM erp_sandbox_journal.baseline"
             " WHERE (system_identifier, database, form) = (%s, %s::bigint::oid, %s)",

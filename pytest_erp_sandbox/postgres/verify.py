@@ -35,7 +35,9 @@ _VALUE = "SELECT format('%s %s', last_value, is_called) FROM {}"
 def note_contents(connection: SandboxConnection, role: str) -> None:
     """Note what the sandbox holds, beside the journal: ``read_differences`` compares with it. Reads all there is."""
     with as_owner(connection, role), connection.cursor() as cursor:
-        cursor.executemany("INSERT INTO erp_sandbox_journal.contents VALUES (%s, %s)", list(_contents(connection, role)))
+        cursor.executemany(
+            "INSERT INTO erp_sandbox_journal.contents VALUES (%s, %s)", list(_contents(connection, role))
+        )
 
 
 def read_differences(connection: SandboxConnection, role: str) -> tuple[str, ...]:

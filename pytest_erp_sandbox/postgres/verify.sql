@@ -41,7 +41,8 @@ UNION ALL
 SELECT pg_describe_object('pg_type'::regclass, pg_type.oid, 0), concat_ws(' ', typtype, typnotnull, typdefault,
     format_type(typbasetype, typtypmod), typacl,
     (SELECT string_agg(enumlabel, ',' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = pg_type.oid))
-FROM pg_type JOIN place ON place.oid = typnamespace WHERE typowner = to_regrole(%(role)s)
+FROM pg_type JOIN place ON place.oid = typnamespace
+WHERE typowner = to_regrole(%(role)s) AND typrelid = 0 AND typcategory <> 'A'
 UNION ALL
 SELECT pg_describe_object('pg_namespace'::regclass, pg_namespace.oid, 0), concat_ws(' ', nspacl)
 FROM pg_namespace JOIN place USING (oid) WHERE nspowner = to_regrole(%(role)s)
