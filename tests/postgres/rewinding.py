@@ -69,8 +69,14 @@ class JournalledSandbox:
             for statement in statements:
                 application.execute(statement.encode())
 
+    def close(self) -> None:
+        """Leave the database."""
+        self.admin.close()
+        self.connection.close()
+
     def reconnect(self) -> None:
-        """Come back after the server, or somebody, has ended the sandbox's own sessions."""
+        """Come back after the server, or somebody, has ended the sandbox's own sessions; or with fresh ones."""
+        self.close()
         self.admin = connect(self.server.dsn(DATABASE))
         self.connection = _database(self.server).connect()
 
@@ -79,9 +85,11 @@ class JournalledSandbox:
         self.admin.execute(f"DROP OWNED BY {ROLE}, {OTHER} CASCADE".encode())
         self.admin.execute(f"GRANT CREATE ON SCHEMA public TO {ROLE}, {OTHER}".encode())
         self._cleared += 1
-        # The tests' servers have no autovacuum, and each time leaves thousands of rows in the catalogue.
+        # The tests' servers have no autovacuum, and each time leaves thousands of rows in the catalogue; and a session
+        # keeps the plans of functions that are long gone.
         if self._cleared % 10 == 0:
             self.admin.execute("VACUUM")
+            self.reconnect()
 
     def rewind(self, patience: timedelta = PATIENCE) -> Rewound | Fallback:
         return rewind(self.connection, ROLE, BASELINE, lock_timeout=patience)
@@ -123,6 +131,8 @@ def journalled_sandbox(server: Server) -> Iterator[JournalledSandbox]:
         with connect(server.dsn(DATABASE)) as admin, _database(server).connect() as connection:
             with as_owner(connection, ROLE):
                 adopt(connection)
-            yield JournalledSandbox(server, admin, connection)
+            sandbox = JournalledSandbox(server, admin, connection)
+            yield sandbox
+            sandbox.close()
     finally:
         run(dsn, f"DROP DATABASE {DATABASE} WITH (FORCE)", *(f"DROP ROLE {role}" for role in (LOGIN, ROLE, OTHER)))

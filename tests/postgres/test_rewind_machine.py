@@ -88,7 +88,7 @@ class RewindMachine(RuleBasedStateMachine):
             session.execute("ROLLBACK")
             return
         with pytest.raises(PostgresError, match="not ended their transactions"):
-            self.sandbox.rewind(timedelta(milliseconds=20))
+            self.sandbox.rewind(timedelta(milliseconds=5))
         session.execute(data.draw(st.sampled_from([b"COMMIT", b"ROLLBACK"])))
         self._rewind()
 
