@@ -10,7 +10,7 @@ import psycopg
 from .errors import LeaseError, PostgresError
 from .golden import Golden
 from .postgres.adoption import read_mark
-from .postgres.lease import take_lease
+from .postgres.lease import Lease, retake, take_lease
 from .progress import Progress
 from .sandbox import Sandbox
 from .settings import Settings
@@ -33,6 +33,7 @@ class Pool:
         self._progress = progress
         self._proven: set[str] = set()
         self._free = {place.database(): place for place in settings.all_sandboxes}
+        self._parked: Lease | None = None
 
     @property
     def all_kept(self) -> bool:
@@ -56,7 +57,7 @@ class Pool:
                 hint="Look into the server's log; the next reset begins at the beginning.",
             ) from error
         finally:
-            sandbox.close()
+            self._give_back(sandbox)
 
     @contextmanager
     def rehearsal(self, golden: Golden | None) -> Iterator[Sandbox]:
@@ -78,10 +79,16 @@ class Pool:
                 self._proven.add(sandbox.name)
             yield sandbox
 
+    def close(self) -> None:
+        """Close the session that was kept for the next scenario."""
+        if self._parked is not None:
+            self._parked.release()
+            self._parked = None
+
     def _take(self) -> Sandbox:
         while self._free:
             with ExitStack() as stack:
-                lease = stack.enter_context(take_lease(list(self._free), self._settings.lease_timeout, self._tell))
+                lease = stack.enter_context(self._lease())
                 mark = read_mark(lease.connection)
                 if mark is None or mark.kept != self._run:
                     stack.pop_all()  # it is the sandbox's to release
@@ -91,6 +98,18 @@ class Pool:
             "every sandbox is kept as a failed scenario left it (--erp-sandbox-keep-failed)",
             hint="Look at it; the next run resets it.",
         )
+
+    def _lease(self) -> Lease:
+        parked, self._parked = self._parked, None
+        again = retake(parked) if parked is not None else None
+        return again or take_lease(list(self._free), self._settings.lease_timeout, self._tell)
+
+    def _give_back(self, sandbox: Sandbox) -> None:
+        # The session of a rewind is worth keeping: in a new one, each statement has to be planned again.
+        if self._settings.strategy == "rewind" and sandbox.lease.park():
+            self._parked = sandbox.lease
+        else:
+            sandbox.close()
 
     def _tell(self, who_has_them: str) -> None:
         self._progress.say(f"waiting for a sandbox\n{who_has_them}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentSettings",
+    "ChangesSettings",
     "ErpSettings",
     "GoldenSettings",
     "ProdSettings",
@@ -150,6 +151,16 @@ class AgentSettings(_Table):
     """The company (entity) that the agent belongs to."""
 
 
+class ChangesSettings(_Table):
+    """What is shown of a rehearsal's changes."""
+
+    redact: tuple[str, ...] = ("llx_user.pass*", "*.api_key", "llx_oauth_token.*")
+    """Columns (``table.column``; ``*`` matches) of which only is said that they were changed. Constants (``llx_const``)
+    whose names say password, key, token or secret are always among them, and so are values that Dolibarr encrypted."""
+    ignore: tuple[str, ...] = ("*.tms",)
+    """Columns (``table.column``) and tables (``table``) whose changes are of no interest; ``*`` matches."""
+
+
 class Settings(BaseSettings):
     """Everything that this plugin may be told."""
 
@@ -159,6 +170,12 @@ class Settings(BaseSettings):
 
     reset: Literal["scenario", "session", "never"] = "scenario"
     """When a sandbox is put back: before each scenario, once a session, or never."""
+    strategy: Literal["restore", "rewind"] = "restore"
+    """How a sandbox is put back: by restoring the golden dump, or by undoing what was changed since that was done."""
+    journal: bool = False
+    """Journal what is changed, so that it can be shown; ``strategy = "rewind"`` always does."""
+    verify: bool = False
+    """After each rewind, compare all of the sandbox with the baseline, by other code than the rewind's."""
     refresh: Literal["auto", "always", "never"] = "auto"
     """When prod is copied anew: when the golden dump is too old, each run, or never."""
     demo: bool = False
@@ -176,6 +193,7 @@ class Settings(BaseSettings):
     sandboxes: tuple[SandboxSettings, ...] = ()
     golden: GoldenSettings = GoldenSettings()
     agent: AgentSettings = AgentSettings()
+    changes: ChangesSettings = ChangesSettings()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -194,6 +212,11 @@ class Settings(BaseSettings):
     def all_sandboxes(self) -> tuple[SandboxSettings, ...]:
         """The sandboxes, one or several."""
         return self.sandboxes or ((self.sandbox,) if self.sandbox else ())
+
+    @property
+    def journals(self) -> bool:
+        """Whether what a rehearsal changes is journalled."""
+        return self.journal or self.strategy == "rewind"
 
     def secrets(self) -> Iterator[SecretStr]:
         """Every secret that the settings hold, or libpq takes from the environment, for redaction."""
@@ -354,6 +377,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         "sandboxes": SandboxSettings,
         "golden": GoldenSettings,
         "agent": AgentSettings,
+        "changes": ChangesSettings,
         "erp": ErpSettings,
     }
     names = [part for part in path if not part.isdigit()]
