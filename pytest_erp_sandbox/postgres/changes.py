@@ -123,7 +123,10 @@ def read_changes(
     """
     try:
         if journalled_baseline(connection, role) is None:
-            raise PostgresError("what was changed is not known: there is no journal in the sandbox")
+            raise PostgresError(
+                "what was changed is not known: there is no journal in the sandbox",
+                hint='Set journal = true, or strategy = "rewind"; the next reset begins to journal.',
+            )
         with as_owner(connection, role):
             # One snapshot for all, and values read as they were written.
             connection.execute(
