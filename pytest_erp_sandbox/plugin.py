@@ -84,6 +84,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="leave a failed scenario's sandbox as it is, and say how to look at it",
     )
     group.addoption(
+        "--erp-sandbox-update-expected",
+        action="store_true",
+        help='write what each scenario changed into the file that its step "the changes are as expected" compares with',
+    )
+    group.addoption(
         "--erp-sandbox-lease-timeout",
         metavar="DURATION",
         help="how long a scenario waits for a sandbox that is in use (such as 90s; default: 30min)",
@@ -108,9 +113,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings is None:
         return
     if any(config.pluginmanager.hasplugin(name) for name in ("pytest-bdd", "pytest_bdd.plugin")):
-        from . import steps
+        from . import change_steps, steps
 
         config.pluginmanager.register(steps, "erp_sandbox_steps")
+        config.pluginmanager.register(change_steps, "erp_sandbox_change_steps")
     _end_orderly_on_sigterm(config)
 
 
