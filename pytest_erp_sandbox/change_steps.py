@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from .rehearsal import Rehearsal, expect, has_values
 from .run import note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .changes import Change, ChangeSet
     from .sandbox import Sandbox
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
     Table = Sequence[Sequence[str]]
 
 AS_EXPECTED = "the changes are as expected"
+
+
+@dataclass
+class _Seen:
+    """What this run has seen of a feature: names of scenarios that did not run, and the expected changes' files."""
+
+    not_run: set[str]
+    used: set[str] = field(default_factory=set)
+
+
+SEEN: pytest.StashKey[dict[str, _Seen]] = pytest.StashKey()
+"""On the run: by the features' files."""
 
 EXPECTED = pytest.StashKey[Path]()
 """On a scenario: the file with the changes that are expected of it."""
@@ -118,8 +131,6 @@ def rows_changed_with(
 @then("nothing else changed")
 def nothing_else_changed(erp_sandbox: Sandbox, erp_rehearsal: Rehearsal) -> None:
     """No collateral damage: nothing but what the steps before have named."""
-    from dataclasses import replace
-
     found = erp_sandbox.changes()
     left = tuple(change for change in found if _identity(change) not in erp_rehearsal.explained)
     _expect(not left and not found.unseen, "something else changed", replace(found, changes=left))
@@ -148,41 +159,37 @@ def changes_are_as_expected(request: pytest.FixtureRequest, erp_sandbox: Sandbox
 
 
 def pytest_bdd_before_scenario(request: pytest.FixtureRequest, feature: Any, scenario: Any) -> None:
-    """Know, in a step, which scenario it is of."""
+    """Know, in a step, which scenario it is of; and which scenarios ran, and have an expected change set."""
     from .expected import file_for
 
-    request.node.stash[EXPECTED] = file_for(Path(feature.filename), scenario.name, _example(request.node))
+    file = request.node.stash[EXPECTED] = file_for(Path(feature.filename), scenario.name, _example(request.node))
+    seen = request.config.stash.setdefault(SEEN, {}).setdefault(feature.filename, _Seen(set(feature.scenarios)))
+    seen.not_run.discard(scenario.name)
+    if any(step.name == AS_EXPECTED for step in scenario.steps):
+        seen.used.add(str(file))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell of files with expected changes that no scenario has any more; before any is deselected."""
-    from .expected import unused
-
-    for feature, of_feature in _by_feature(items).items():
-        collected = {scenario.name for scenario, _ in of_feature}
-        if all(name in collected for name in _scenario_names(of_feature)):
-            comparing = [
-                (scenario.name, example)
-                for scenario, example in of_feature
-                if any(step.name == AS_EXPECTED for step in scenario.steps)
-            ]
-            for file in unused(feature, comparing):
-                where = _place(config, file)
-                note(config, f"{file}: unused", f"no scenario expects these changes any more: {where}")
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell of files with expected changes that no scenario compares with any more, if all of the feature have run."""
+    output, seen = getattr(session.config, "workeroutput", None), session.config.stash.get(SEEN, {})
+    if output is not None:
+        output["erp_sandbox_seen"] = {name: (sorted(each.not_run), sorted(each.used)) for name, each in seen.items()}
+        return
+    for feature, each in seen.items():
+        folder = Path(feature).with_name(f"{Path(feature).stem}.changes")
+        for file in sorted(folder.glob("*.txt")) if not each.not_run else ():
+            if str(file) not in each.used:
+                where = _place(session.config, file)
+                note(session.config, f"{file}: unused", f"no scenario expects these changes any more: {where}")
 
 
-def _by_feature(items: Iterable[pytest.Item]) -> dict[Path, list[tuple[Any, str]]]:
-    found: dict[Path, list[tuple[Any, str]]] = {}
-    for item in items:
-        scenario = getattr(getattr(item, "function", None), "__scenario__", None)
-        if scenario is not None:
-            found.setdefault(Path(scenario.feature.filename), []).append((scenario, _example(item)))
-    return found
-
-
-def _scenario_names(of_feature: Sequence[tuple[Any, str]]) -> Iterator[str]:
-    yield from of_feature[0][0].feature.scenarios
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker has seen."""
+    for feature, (not_run, used) in getattr(node, "workeroutput", {}).get("erp_sandbox_seen", {}).items():
+        seen = node.config.stash.setdefault(SEEN, {}).setdefault(feature, _Seen(set(not_run)))
+        seen.not_run &= set(not_run)
+        seen.used |= set(used)
 
 
 def _example(item: Any) -> str:
