@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dolibarr.agent import provision_agent, read_agent_key
+from .baseline import begin_baseline, has_agent, is_baseline_of, read_key
 from .dolibarr.api import api_client, check_api
 from .errors import AgentError, GoldenError, LeaseError, PostgresError
-from .golden import Golden, Manifest
+from .golden import Golden
 from .postgres.adoption import Mark, adopt, read_mark, require_mark, write_mark
 from .postgres.archive import Archive, read_archive
 from .postgres.clients import Toolset, choose_clients, installed_toolsets
 from .postgres.connection import SandboxConnection, as_owner
 from .postgres.extensions import create_extensions, present_extensions
-from .postgres.grants import give_grants
-from .postgres.inventory import object_counts, owns_anything
-from .postgres.journal import install_journal
+from .postgres.inventory import owns_anything
 from .postgres.lease import Lease
 from .postgres.restore import restore
 from .postgres.rewind import Fallback, Rewound, rewind
@@ -36,7 +32,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from .changes import ChangeSet, Kind
-    from .settings import AgentSettings, SandboxSettings, Settings
+    from .settings import SandboxSettings, Settings
 
 __all__ = ["Reset", "Sandbox"]
 
@@ -102,19 +98,19 @@ class Sandbox:
             GoldenError: no whole baseline is in it.
             AgentError: the agent or its key is not there any more, or not what the settings ask for.
         """
-        mark, agent = require_mark(self.lease.connection), self._settings.agent
+        mark = require_mark(self.lease.connection)
         if mark.baseline is None:
             raise GoldenError(
                 f"{self.name} holds no whole baseline: it was never reset, or a reset was cut off", hint=_RESET_IT
             )
-        if _fingerprint(agent) not in mark.baseline.split("/"):
+        if not has_agent(mark.baseline, self._settings):
             raise AgentError(
                 f"the agent of the baseline in {self.name} is not the one that the settings ask for", hint=_RESET_IT
             )
-        self._key = self._read_key()
+        self._key = read_key(self.lease.connection, self._place, self._settings)
         if self._key is None:
             raise AgentError(
-                f"the key of {agent.login} cannot be read in {self.name}: a rehearsal has changed it, or"
+                f"the key of {self._settings.agent.login} cannot be read in {self.name}: a rehearsal has changed it, or"
                 " sandbox.erp.instance-unique-id is another than when it was made",
                 hint=_RESET_IT,
             )
@@ -240,22 +236,21 @@ class Sandbox:
         """Wipe, restore the golden dump, make the agent and a new key."""
         self._require_fit(golden)
         self.rebuild(_read_once(golden.dump, self._settings.programs), golden.manifest.extensions)
-        self._require_counts(golden.manifest)
-        self._key = self._begin_baseline(golden)
+        self._key = begin_baseline(self.lease.connection, golden, self._place, self._settings)
 
     def _rewind(self, golden: Golden) -> Rewound | Fallback | None:
         """Undo what was changed since the baseline; None where the sandbox has no baseline of what is asked for."""
         lease, place = self.lease, self._place
         lease.check()
         mark = read_mark(lease.connection)
-        if mark is None or mark.baseline is None or not mark.baseline.startswith(self._baseline_of(golden)):
+        if mark is None or mark.baseline is None or not is_baseline_of(mark.baseline, golden, place, self._settings):
             return None
         rewound = rewind(lease.connection, place.role, mark.baseline, lock_timeout=place.lock_timeout)
         if isinstance(rewound, Fallback):
             return rewound
         if self._settings.verify:
             self._require_equality(mark)
-        self._key = self._read_key()
+        self._key = read_key(lease.connection, place, self._settings)
         if self._key is None:
             return Fallback("the agent's key cannot be read")
         if mark.kept is not None:
@@ -293,69 +288,6 @@ class Sandbox:
             raise GoldenError(
                 f"golden dump {golden.id} was removed while this run used it; nothing was wiped", hint="Run again."
             )
-
-    def _require_counts(self, manifest: Manifest) -> None:
-        found, expected = object_counts(self.lease.connection, self._place.role), manifest.counts
-        wrong = ", ".join(
-            f"{found.get(kind, 0)} instead of {expected.get(kind, 0)} {kind}"
-            for kind in sorted({*found, *expected})
-            if found.get(kind, 0) != expected.get(kind, 0)
-        )
-        if wrong:
-            raise GoldenError(
-                f"the restored {self.name} is not what the golden dump's manifest says: {wrong}",
-                hint="Somebody else changed it meanwhile, or leave-out has changed: `erp-sandbox refresh`.",
-            )
-
-    def _read_key(self) -> SecretStr | None:
-        """The key that was made with the baseline; None where it is not there, or not to be read."""
-        agent = self._settings.agent
-        return read_agent_key(
-            self.lease.connection,
-            login=agent.login,
-            entity=agent.entity,
-            unique_id=self._place.erp.instance_unique_id,
-        )
-
-    def _baseline_of(self, golden: Golden) -> str:
-        """How the names of baselines begin that these settings make of ``golden``."""
-        how = f"{self._place.leave_out} {self._settings.verify}"
-        return f"{golden.id}/{_fingerprint(self._settings.agent)}/{_digest(how)}/"
-
-    def _begin_baseline(self, golden: Golden) -> SecretStr:
-        """Make the agent, give the grants again, and say that the baseline is whole: all of it, or nothing."""
-        connection, agent = self.lease.connection, self._settings.agent
-        with as_owner(connection, self._place.role):
-            mark = require_mark(connection)
-            if mark.grants is not None:
-                give_grants(connection, mark.grants)
-            key = provision_agent(
-                connection,
-                login=agent.login,
-                rights=agent.rights,
-                entity=agent.entity,
-                unique_id=self._place.erp.instance_unique_id,
-            )
-            baseline = f"{self._baseline_of(golden)}{secrets.token_hex(4)}"
-            if self._settings.journals:
-                install_journal(
-                    connection,
-                    self._place.role,
-                    baseline,
-                    lock_timeout=self._place.lock_timeout,
-                    verifiable=self._settings.verify,
-                )
-            write_mark(connection, mark, baseline=baseline, grants=None, kept=None)
-        return key
-
-
-def _fingerprint(agent: AgentSettings) -> str:
-    """Tells whether a baseline's agent is the one that the settings ask for."""
-    return _digest(agent.model_dump_json())
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
