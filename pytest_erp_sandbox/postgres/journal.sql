@@ -159,7 +159,7 @@ DECLARE
         ['pg_amop', 'oid', ''],
         ['pg_amproc', 'oid', ''],
         ['pg_attrdef', 'oid', 'adrelid NOT IN ' || temporary],
-        ['pg_attribute', 'attrelid', 'attrelid NOT IN ' || temporary],
+        ['pg_attribute', 'attnum > 0 AND attrelid', 'attrelid NOT IN ' || temporary],
         ['pg_cast', 'oid', ''],
         ['pg_class', 'oid', 'oid NOT IN ' || temporary],
         ['pg_collation', 'oid', 'collnamespace NOT IN ' || temporary_schemas],

@@ -185,17 +185,11 @@ class Mutant(NamedTuple):
 
 MUTANTS = {
     "inserted rows are not journalled": Mutant(
-        "journal_writer.sql", "TG_OP <> 'DELETE' THEN\n        {new", "TG_OP = 'UPDATE' THEN\n        {new", "pair"
+        "journal_writer.sql", "TG_OP = 'INSERT' THEN\n        {new_rows};", "TG_OP = 'INSERT' THEN", "pair"
     ),
-    "deleted rows are not journalled": Mutant(
-        "journal_writer.sql", "TG_OP <> 'INSERT' THEN\n        {old", "TG_OP = 'UPDATE' THEN\n        {old", "pair"
-    ),
-    "updated rows are not journalled": Mutant(
-        "journal_writer.sql", "TG_OP <> 'INSERT' THEN\n        {old", "TG_OP = 'DELETE' THEN\n        {old", "pair"
-    ),
-    "new keys are not journalled": Mutant(
-        "journal_writer.sql", "TG_OP <> 'DELETE' THEN\n        {new", "TG_OP = 'INSERT' THEN\n        {new", "pair"
-    ),
+    "deleted rows are not journalled": Mutant("journal_writer.sql", "ELSE\n        {old_rows};", "ELSE", "pair"),
+    "updated rows are not journalled": Mutant("journal_writer.sql", "{both_rows}", "{new_rows}", "pair"),
+    "new keys are not journalled": Mutant("journal_writer.sql", "{both_rows}", "{old_rows}", "pair"),
     "dates are written as the writer likes": Mutant("journal_writer.sql", "SET datestyle = 'ISO, YMD' ", "", "thing"),
     "intervals are written as the writer likes": Mutant(
         "journal_writer.sql", "SET intervalstyle = 'postgres'", "", "thing"
