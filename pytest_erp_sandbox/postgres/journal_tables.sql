@@ -141,6 +141,9 @@ CROSS JOIN LATERAL (
         WHEN relispartition THEN 'it is a partition, written to directly'
         WHEN relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE candidate.oid IN (inhrelid, inhparent))
             THEN 'it inherits, or is inherited from'
+        WHEN key_pieces.oid IS NULL AND EXISTS (
+            SELECT FROM pg_attribute WHERE attrelid = candidate.oid AND attgenerated = 'v'
+        ) THEN 'it has no key, and columns that are not stored'
         WHEN relkind = 'p' AND key_pieces.oid IS NULL THEN 'it is partitioned and has no key'
         WHEN tree.has_triggers THEN 'it is partitioned and has triggers'
         WHEN tree.is_unusual THEN 'it has unusual partitions'

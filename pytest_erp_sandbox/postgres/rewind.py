@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from ..errors import PostgresError
 from .connection import SandboxConnection
-from .journal import LATE, SCHEMA, form, shown_name
+from .journal import LATE, SCHEMA, Piece, form, shown_name
 
 __all__ = ["Fallback", "Rewound", "UndoneTable", "rewind"]
 
@@ -27,13 +27,6 @@ _BEGUN = "ES003"
 # How long a rewind stands in the way of those who had only begun to write; doubled each time. An autovacuum that is in
 # its own way gives up after a second.
 _GRACE = timedelta(milliseconds=50)
-
-# In short succession, autovacuum is too late; and the journal's own tables it leaves alone.
-_WORN = """
-SELECT schemaname, relname FROM pg_stat_user_tables JOIN pg_class ON pg_class.oid = relid
-WHERE relowner = current_user::regrole AND relkind = 'r' AND relpersistence <> 't' AND n_dead_tup > 500
-    AND n_dead_tup > n_live_tup / 5 AND schemaname <> 'erp_sandbox_journal'
-"""
 
 _PASSING = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 
@@ -117,7 +110,9 @@ def rewind(
                 continue
             return _explained(error, lock_timeout)
     tables = tuple(UndoneTable(shown_name(name), *counts) for name, *counts, _ in rows)
-    _vacuum(connection, role, {bloated for *_, bloated in rows if bloated is not None})
+    journals = {bloated for *_, bloated in rows if bloated is not None}
+    if journals:
+        _make_room(connection, role, [name for name, *_ in rows], {"calls", *journals})
     return Rewound(tables, time.perf_counter() - begun)
 
 
@@ -168,17 +163,12 @@ def _explained(error: psycopg.Error, lock_timeout: timedelta) -> Fallback:
     return Fallback(said if error.sqlstate == _CANNOT else f"the undo failed: {said}")
 
 
-def _vacuum(connection: SandboxConnection, role: str, journals: Collection[str]) -> None:
-    """Make room where rewinds delete as much as others insert: in tables of the journal's, and those it is about."""
-    if not journals:
-        return
+def _make_room(connection: SandboxConnection, role: str, tables: Sequence[str], journals: Collection[str]) -> None:
+    """Vacuum what rewinds delete from as much as others insert into: in short succession, autovacuum is too late."""
+    names = [*map(Piece, tables), *(sql.Identifier(SCHEMA, journal) for journal in sorted(journals))]
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     try:
-        worn = connection.execute(_WORN).fetchall()
-        tables = [*worn, *((SCHEMA, journal) for journal in sorted({"calls", *journals}))]
         # Whoever holds a lock on a table needs it more.
-        connection.execute(
-            sql.SQL("VACUUM (SKIP_LOCKED) {}").format(sql.SQL(", ").join(sql.Identifier(*table) for table in tables))
-        )
+        connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(sql.SQL(", ").join(names)))
     finally:
         connection.execute("SET ROLE NONE")
