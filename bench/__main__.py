@@ -95,11 +95,11 @@ def _rewind_table(figures: dict[tuple[str, str], tuple[float, Figures]], rewinds
 
     row("what a rehearsal changed", "≤ 15 ms", lambda _, __, f: f"{f.scenario:.1f} ms ({f.rows} rows)")
     row("… session_replication_role granted", "≤ 10 ms", lambda _, __, f: f"{f.replica:.1f} ms")
-    row("… against the shell script's way", "≥ 150, 1,500 times", lambda _, shell, f: f"{shell / f.scenario:.0f} times")
+    row("… against the shell script's way", "≥ 150, 1,500 x", lambda _, shell, f: f"{shell / f.scenario:.0f} x")
     row(
         "… against CREATE DATABASE … TEMPLATE",
-        "≥ 20, 250 times",
-        lambda _, __, f: f"{f.template / f.scenario:.0f} times",
+        "≥ 20, 250 x",
+        lambda _, __, f: f"{f.template / f.scenario:.0f} x",
     )
     row(
         "… large ÷ small",
@@ -108,8 +108,8 @@ def _rewind_table(figures: dict[tuple[str, str], tuple[float, Figures]], rewinds
     )
     row("nothing", "≤ 5 ms", lambda _, __, f: f"{f.nothing:.1f} ms")
     row("an update of 20,000 rows", "", lambda _, __, f: f"{f.bulk:.0f} ms")
-    row("… with the journal", "≤ 2 times", lambda _, __, f: f"{f.bulk_journalled / f.bulk:.2f} times")
-    row("… its rewind", "≤ 2 times", lambda _, __, f: f"{f.bulk_rewind / f.bulk:.2f} times")
+    row("… with the journal", "≤ 2 x", lambda _, __, f: f"{f.bulk_journalled / f.bulk:.2f} x")
+    row("… its rewind", "≤ 2 x", lambda _, __, f: f"{f.bulk_rewind / f.bulk:.2f} x")
     row("a row's update with the journal, 0.5 ms away", "≤ +10 %", lambda _, __, f: f"{f.single_cost:+.1%}")
     row("installing the journal", "≤ 300 ms", lambda _, __, f: f"{f.install:.0f} ms")
     row(
