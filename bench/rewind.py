@@ -1,38 +1,28 @@
-"""Rewinding a sandbox of Dolibarr's shape, and what its journal costs: the measurements."""
+"""Rewinding a sandbox of Dolibarr's shape, what its journal costs, and other ways to put a database back."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 
-import click
 import psycopg
-from psycopg import sql
-from rich.console import Console
-from rich.table import Table
 
-from pytest_erp_sandbox import demo
-from pytest_erp_sandbox.demo.generator import LARGE, SMALL, Size, fill
-from pytest_erp_sandbox.demo.server import Server, server_folder
-from pytest_erp_sandbox.postgres.adoption import adopt
-from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase, as_owner
+from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal
 from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, rewind
 
-__all__ = ["Figures", "measure"]
+from .resets import Bench
 
-Connection = psycopg.Connection[tuple[object, ...]]
+__all__ = ["Figures", "measure"]
 
 _BASELINE = "bench"
 
-# About 100 rows in 5 tables, as a rehearsal leaves them: parents with children, updates, deletes.
+_ROUND_TRIP = 0.5
+"""Milliseconds: between an application and its database in one cluster."""
+
+# About 100 rows in 5 tables, as a rehearsal leaves them: parents with children, updates, a delete.
 _SCENARIO = """
 INSERT INTO llx_societe (nom, entity, datec)
 SELECT 'Rehearsed ' || i, 1, now() FROM generate_series(1, 20) AS i;
@@ -44,146 +34,152 @@ UPDATE llx_const SET value = value || '1' WHERE rowid IN (SELECT rowid FROM llx_
 UPDATE llx_product SET label = label || '*' WHERE rowid IN (SELECT rowid FROM llx_product ORDER BY rowid LIMIT 5);
 DELETE FROM llx_user_rights WHERE rowid IN (SELECT rowid FROM llx_user_rights ORDER BY rowid LIMIT 1);
 """
-_BULK = "UPDATE llx_facturedet SET description = description || '*', qty = qty + 1 WHERE rowid <= %s"
+_BULK = "UPDATE llx_facturedet SET description = description || '*', qty = qty + 1 WHERE rowid <= 20000"
 _SINGLE = "UPDATE llx_societe SET nom = nom || '' WHERE rowid = (SELECT min(rowid) FROM llx_societe)"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Milliseconds, medians; and what the database grew by, in bytes.
+    """Medians in milliseconds; ``rows`` in rows, ``growth`` in bytes.
 
     Attributes:
-        install: installing the journal.
-        nothing: rewinding nothing.
-        scenario: rewinding what a rehearsal changed.
+        scenario: rewinding what a rehearsal changed, many times in a row.
         rows: how many rows that were.
-        single: an update of one row, without and with the journal.
-        bulk: an update of 20,000 rows, without and with the journal, and its rewind.
-        first_hundred: of many rewinds in a row, the first hundred, and the last.
-        growth: by how many bytes the database grew in them.
+        first: the first hundred of them; and ``last``, the last.
+        growth: by how much the database grew in the second half of them.
+        replica: the same in a session with ``session_replication_role = replica``.
+        nothing: rewinding nothing.
+        bulk: an update of many rows; with the journal; and its rewind.
+        single: an update of one row, without a network; with the journal.
+        round_trip: of an empty statement.
+        install: installing the journal.
+        template: ``CREATE DATABASE … TEMPLATE`` and ``DROP DATABASE``.
     """
 
-    install: float
-    nothing: float
     scenario: float
     rows: int
-    single: float
-    single_journalled: float
+    first: float
+    last: float
+    growth: int
+    replica: float
+    nothing: float
     bulk: float
     bulk_journalled: float
     bulk_rewind: float
-    first_hundred: float
-    last_hundred: float
-    growth: int
+    single: float
+    single_journalled: float
+    round_trip: float
+    install: float
+    template: float
+
+    @property
+    def single_cost(self) -> float:
+        """By what share the journal makes an update of one row slower, at a round trip of half a millisecond."""
+        network = max(0.0, _ROUND_TRIP - self.round_trip)
+        return (self.single_journalled - self.single) / (self.single + network)
 
 
-def measure(connection: SandboxConnection, role: str, writer: Connection, *, rounds: int, many: int) -> Figures:
-    """Measure on an adopted sandbox; ``writer`` is the application's session, in autocommit mode."""
+def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
+    """Measure in the sandbox as it is after a reset.
 
-    def timed(action: Callable[[], object]) -> float:
-        begun = time.perf_counter()
-        action()
-        return 1000 * (time.perf_counter() - begun)
-
-    def undone() -> float:
-        return 1000 * _rewound(connection, role).seconds
-
-    def scenario() -> Iterator[float]:
-        writer.execute(_SCENARIO.encode())
-        yield undone()
-
-    drop_journal(connection, role)
-    bulk_rows = [20_000]
-    single = median(timed(lambda: writer.execute(_SINGLE)) for _ in range(20 * rounds))
-    bulk = median(timed(lambda: writer.execute(_BULK.encode(), bulk_rows)) for _ in range(rounds))
-    install = median(timed(lambda: install_journal(connection, role, _BASELINE)) for _ in range(rounds))
-    undone()
-    nothing = median(undone() for _ in range(5 * rounds))
-    single_journalled = median(timed(lambda: writer.execute(_SINGLE)) for _ in range(20 * rounds))
-    undone()
-    bulks, rewinds = [], []
-    for _ in range(rounds):
-        bulks.append(timed(lambda: writer.execute(_BULK.encode(), bulk_rows)))
-        rewinds.append(undone())
-    writer.execute(_SCENARIO.encode())
-    rows = _rewound(connection, role).rows
-    size = _size(connection)
-    times = [seconds for _ in range(many) for seconds in scenario()]
+    Args:
+        bench: a sandbox, and its server.
+        rounds: of what takes long.
+        many: rewinds in a row.
+    """
+    place = bench.estate.sandboxes[0]
+    name = bench.sandbox.lease.connection.info.dbname
+    superuser = SandboxDatabase(bench.server.dsn(name), "sandbox.dsn", role=place.role)
+    with bench.sandbox.connect() as writer, superuser.connect() as replica:
+        replica.execute("SET session_replication_role = replica")
+        rewinds = _Rewinds(bench.sandbox.lease.connection, place.role, writer)
+        drop_journal(rewinds.connection, place.role)
+        round_trip = _median(200, lambda: writer.execute(""))
+        single, bulk = _median(200, rewinds.write_one), _median(rounds, rewinds.write_many)
+        install = _median(rounds, rewinds.install)
+        rewinds.undo()
+        nothing = _median(50, rewinds.undo)
+        single_journalled = _median(200, rewinds.write_one)
+        rewinds.undo()
+        bulks = [(_timed(rewinds.write_many), _timed(rewinds.undo)) for _ in range(rounds)]
+        early = rewinds.many(many // 2)
+        size = _size(writer)
+        late = rewinds.many(many // 2)
+        growth = _size(writer) - size
+        rows = rewinds.scenario().rows
+        with_replica = _Rewinds(replica, place.role, writer).many(60)[10:]
     return Figures(
-        install,
-        nothing,
-        median(times),
-        rows,
-        single,
-        single_journalled,
-        bulk,
-        median(bulks),
-        median(rewinds),
-        median(times[:100]),
-        median(times[-100:]),
-        _size(connection) - size,
+        scenario=median(early + late),
+        rows=rows,
+        first=median(early[:100]),
+        last=median(late[-100:]),
+        growth=growth,
+        replica=median(with_replica),
+        nothing=nothing,
+        bulk=bulk,
+        bulk_journalled=median(writing for writing, _ in bulks),
+        bulk_rewind=median(undoing for _, undoing in bulks),
+        single=single,
+        single_journalled=single_journalled,
+        round_trip=round_trip,
+        install=install,
+        template=_template(bench, rounds),
     )
 
 
-def _rewound(connection: SandboxConnection, role: str) -> Rewound:
-    outcome = rewind(connection, role, _BASELINE)
-    if isinstance(outcome, Fallback):
-        raise SystemExit(f"cannot rewind: {outcome.reason}")
-    return outcome
+@dataclass
+class _Rewinds:
+    """The sandbox's own session, and the application's."""
+
+    connection: SandboxConnection
+    role: str
+    writer: SandboxConnection
+
+    def install(self) -> None:
+        install_journal(self.connection, self.role, _BASELINE)
+
+    def write_one(self) -> None:
+        self.writer.execute(_SINGLE)
+
+    def write_many(self) -> None:
+        self.writer.execute(_BULK)
+
+    def undo(self) -> Rewound:
+        outcome = rewind(self.connection, self.role, _BASELINE)
+        if isinstance(outcome, Fallback):
+            raise SystemExit(f"cannot rewind: {outcome.reason}")
+        return outcome
+
+    def scenario(self) -> Rewound:
+        self.writer.execute(_SCENARIO)
+        return self.undo()
+
+    def many(self, times: int) -> list[float]:
+        return [1000 * self.scenario().seconds for _ in range(times)]
+
+
+def _template(bench: Bench, rounds: int) -> float:
+    """How long a copy of prod takes, and dropping it again, as the superuser."""
+    with psycopg.connect(bench.server.dsn().get_secret_value(), autocommit=True) as admin:
+
+        def copy_and_drop() -> None:
+            admin.execute("CREATE DATABASE bench_copy TEMPLATE erp")
+            admin.execute("DROP DATABASE bench_copy")
+
+        return _median(rounds, copy_and_drop)
+
+
+def _median(rounds: int, action: Callable[[], object]) -> float:
+    return median(_timed(action) for _ in range(rounds))
+
+
+def _timed(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return 1000 * (time.perf_counter() - begun)
 
 
 def _size(connection: SandboxConnection) -> int:
     row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     assert row is not None
     return int(row[0])
-
-
-@contextmanager
-def filled_sandbox(server: Server, name: str, size: Size) -> Iterator[tuple[SandboxConnection, Connection]]:
-    """An adopted sandbox of that size; the connection that rewinds it, and the application's."""
-    with psycopg.connect(server.dsn().get_secret_value(), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(_role(name))))
-        admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(_role(name))))
-    database = SandboxDatabase(server.dsn(name), "sandbox.dsn", role=_role(name))
-    with database.connect() as connection, psycopg.connect(server.dsn(name).get_secret_value()) as writer:
-        with as_owner(connection, database.role):
-            adopt(connection)
-            for script in ("schema.sql", "data.sql"):
-                connection.execute((files(demo) / script).read_bytes())
-            fill(connection, **size)
-        connection.execute("VACUUM (ANALYZE, FREEZE)")
-        writer.autocommit = True
-        yield connection, writer
-
-
-def _role(name: str) -> str:
-    return f"bench_{name}_role"
-
-
-@click.command()
-@click.option("--size", type=click.Choice(["small", "large", "both"]), default="both", help="of the sandbox")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--many", type=click.IntRange(min=100), default=1000, help="rewinds in a row", show_default=True)
-def main(size: str, rounds: int, many: int) -> None:
-    """Measure, and print a column for each size."""
-    programs = Path("/usr/lib/postgresql/15/bin")
-    folder = server_folder(f"erp-sandbox-bench-rewind-{os.getpid()}")
-    sizes = {"small": SMALL, "large": LARGE}
-    columns: dict[str, Figures] = {}
-    try:
-        with Server(folder / "server", programs if programs.exists() else None) as server:
-            for name in sizes if size == "both" else [size]:
-                with filled_sandbox(server, name, sizes[name]) as (connection, writer):
-                    columns[name] = measure(connection, _role(name), writer, rounds=rounds, many=many)
-    finally:
-        shutil.rmtree(folder)
-    table = Table("medians, in milliseconds", *columns)
-    for field in fields(Figures):
-        table.add_row(
-            field.name.replace("_", " "), *(f"{getattr(figures, field.name):.2f}" for figures in columns.values())
-        )
-    Console(width=100).print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -170,7 +170,9 @@ def _watch(connection: SandboxConnection) -> None:
 def _undo_function(table: Pieces) -> sql.Composed:
     """The function that undoes one table's rows; for those that need not be undone together with others'."""
     body = _sql("undo.sql").format(**_undo(table))
-    if _form(table) == "keyed" and table["may_have_to_replace"] and table["may_replace"]:
+    if _form(table) == "keyed" and (
+        table["spares_triggers"] or (table["may_have_to_replace"] and table["may_replace"])
+    ):
         body = _sql("undo_or_replace.sql").format(**_undo(table), **_undo(table, replace=True))
     return _sql("undo_function.sql").format(oid=table["oid"], body=sql.Literal(body.as_string()))
 

@@ -64,13 +64,22 @@ BEGIN
 END
 $$;
 
--- Other sessions of this database that have written and not yet ended their transactions, in words.
+-- Other sessions of this database that are writing to a table, by the locks that they hold on it.
+CREATE FUNCTION erp_sandbox_journal.writing() RETURNS SETOF int LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pid FROM pg_locks JOIN pg_class ON pg_class.oid = relation
+    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND relation >= 16384 AND relkind IN ('r', 'p', 'f') AND relpersistence <> 't'
+$$;
+
+-- Other sessions of this database that have written, or are about to, and not yet ended their transactions, in words.
 CREATE FUNCTION erp_sandbox_journal.writers() RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(who, '; ' ORDER BY who) FROM (
         SELECT DISTINCT format('pid %s, login %s, application %s', activity.pid, usename,
             coalesce(nullif(application_name, ''), 'unnamed')) AS who
         FROM pg_locks JOIN pg_stat_activity AS activity ON activity.pid = pg_locks.pid
-        WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+        WHERE (locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+                OR activity.pid IN (SELECT erp_sandbox_journal.writing()))
             AND datname = current_database() AND activity.pid <> pg_backend_pid()
         UNION ALL
         SELECT format('the prepared transaction %L of %s', gid, owner)
@@ -94,9 +103,11 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'ES002', MESSAGE = coalesce(erp_sandbox_journal.writers(), 'a session');
     END;
     -- Who began to write before that lock and has not come to the journal yet. Mostly nobody: then no transaction that
-    -- is still running is older than this one.
+    -- is still running is older than this one, and nobody holds a lock for writing.
     deadline := clock_timestamp() + grace;
-    WHILE pg_snapshot_xmin(pg_current_snapshot()) <> pg_current_xact_id() LOOP
+    WHILE pg_snapshot_xmin(pg_current_snapshot()) <> pg_current_xact_id()
+        OR EXISTS (SELECT erp_sandbox_journal.writing())
+    LOOP
         late := erp_sandbox_journal.writers();
         EXIT WHEN late IS NULL;
         IF clock_timestamp() > deadline THEN
@@ -159,7 +170,7 @@ DECLARE
         ['pg_amop', 'oid', ''],
         ['pg_amproc', 'oid', ''],
         ['pg_attrdef', 'oid', 'adrelid NOT IN ' || temporary],
-        ['pg_attribute', 'attrelid', 'attrelid NOT IN ' || temporary],
+        ['pg_attribute', 'attnum > 0 AND attrelid', 'attrelid NOT IN ' || temporary],
         ['pg_cast', 'oid', ''],
         ['pg_class', 'oid', 'oid NOT IN ' || temporary],
         ['pg_collation', 'oid', 'collnamespace NOT IN ' || temporary_schemas],

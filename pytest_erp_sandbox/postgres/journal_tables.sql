@@ -106,19 +106,18 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
     unique_too.oid IS NOT NULL AS may_have_to_replace,
     -- … which foreign keys that act on a deletion would take for one.
     NOT coalesce(acts, false) AS may_replace,
+    -- Whether that spares switching triggers off, which costs more where rows are few: none but those on updates.
+    NOT coalesce(acts, false) AND NOT coalesce(entangled, false) AND relkind = 'r' AND key_pieces.oid IS NOT NULL
+        AND (SELECT bool_and(tgtype & 12 = 0) AND bool_or(tgtype & 16 > 0) FROM pg_trigger
+            WHERE tgrelid = candidate.oid AND NOT tgisinternal) IS TRUE AS spares_triggers,
     CASE WHEN own IS NOT NULL THEN 'write_' || candidate.oid
         ELSE 'write_' || coalesce(md5(key_pieces.of_old_rows), 'whole') END AS writer,
-    CASE WHEN own IS NOT NULL THEN format(
-            'INSERT INTO %s (call, is_new, %s) SELECT erp_sandbox.call, false, %s FROM old_rows',
-            own, columns, column_pieces.of_old_rows)
-        ELSE format(insertion, 'false', coalesce('ARRAY[' || key_pieces.of_old_rows || ']', 'NULL'),
-            'CAST(old_rows.* AS text)', 'old_rows') END AS old_rows,
-    CASE WHEN own IS NOT NULL THEN format(
-            'INSERT INTO %s (call, is_new, %s) SELECT erp_sandbox.call, true, %s FROM new_rows',
-            own, quoted, of_new_rows_typed)
-        ELSE format(insertion, 'true', coalesce('ARRAY[' || key_pieces.of_new_rows || ']', 'NULL'),
-            CASE WHEN key_pieces.oid IS NULL THEN 'CAST(new_rows.* AS text)' ELSE 'NULL' END, 'new_rows')
-        END AS new_rows,
+    -- What notes the rows as they were, as they are, and both of an update: in one statement, unless the journal's columns
+    -- are the table's own.
+    CASE WHEN own IS NULL THEN insertion || old_lines ELSE own_old END AS old_rows,
+    CASE WHEN own IS NULL THEN insertion || new_lines ELSE own_new END AS new_rows,
+    CASE WHEN own IS NULL THEN insertion || old_lines || ' UNION ALL ' || new_lines
+        ELSE own_old || '; GET DIAGNOSTICS more = ROW_COUNT; ' || own_new END AS both_rows,
     k, CASE WHEN own IS NULL THEN k_of_text ELSE k_of_own END AS k_values, match, is_there, is_lost,
     columns, of_t AS t_columns, CASE WHEN own IS NULL THEN of_text ELSE of_own END AS old_columns,
     -- A table of nothing but an identity: there is nothing to set, and setting nothing is not a statement.
@@ -142,6 +141,9 @@ CROSS JOIN LATERAL (
         WHEN relispartition THEN 'it is a partition, written to directly'
         WHEN relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE candidate.oid IN (inhrelid, inhparent))
             THEN 'it inherits, or is inherited from'
+        WHEN key_pieces.oid IS NULL AND EXISTS (
+            SELECT FROM pg_attribute WHERE attrelid = candidate.oid AND attgenerated = 'v'
+        ) THEN 'it has no key, and columns that are not stored'
         WHEN relkind = 'p' AND key_pieces.oid IS NULL THEN 'it is partitioned and has no key'
         WHEN tree.has_triggers THEN 'it is partitioned and has triggers'
         WHEN tree.is_unusual THEN 'it has unusual partitions'
@@ -151,8 +153,18 @@ CROSS JOIN LATERAL (
 ) AS obstacles (obstacle)
 CROSS JOIN LATERAL (
     SELECT CASE WHEN key_pieces.oid IS NOT NULL AND is_large AND column_pieces.is_plain
-        THEN 'erp_sandbox_journal.rows_' || candidate.oid END,
-        'INSERT INTO erp_sandbox_journal.rows'
-        ' SELECT erp_sandbox.call, erp_sandbox.relation, %s, %s, %s FROM %s'
-) AS journals (own, insertion)
+        THEN 'erp_sandbox_journal.rows_' || candidate.oid END
+) AS journals (own)
+CROSS JOIN LATERAL (
+    SELECT 'INSERT INTO erp_sandbox_journal.rows ',
+        format(line, 'false', coalesce('ARRAY[' || key_pieces.of_old_rows || ']', 'NULL::text[]'),
+            'CAST(old_rows.* AS text)', 'old_rows'),
+        format(line, 'true', coalesce('ARRAY[' || key_pieces.of_new_rows || ']', 'NULL::text[]'),
+            CASE WHEN key_pieces.oid IS NULL THEN 'CAST(new_rows.* AS text)' ELSE 'NULL' END, 'new_rows'),
+        format('INSERT INTO %s (call, is_new, %s) SELECT erp_sandbox.call, false, %s FROM old_rows',
+            own, columns, column_pieces.of_old_rows),
+        format('INSERT INTO %s (call, is_new, %s) SELECT erp_sandbox.call, true, %s FROM new_rows',
+            own, quoted, of_new_rows_typed)
+    FROM (SELECT 'SELECT erp_sandbox.call, erp_sandbox.relation, %s, %s, %s FROM %s') AS form (line)
+) AS statements (insertion, old_lines, new_lines, own_old, own_new)
 ORDER BY candidate.oid

@@ -26,14 +26,14 @@ BEGIN
         RETURN NULL;
     END IF;
     call := nextval('erp_sandbox_journal.call_ids');
-    IF TG_OP <> 'INSERT' THEN
-        {old_rows};
-        GET DIAGNOSTICS lines = ROW_COUNT;
-    END IF;
-    IF TG_OP <> 'DELETE' THEN
+    IF TG_OP = 'UPDATE' THEN
+        {both_rows};
+    ELSIF TG_OP = 'INSERT' THEN
         {new_rows};
-        GET DIAGNOSTICS more = ROW_COUNT;
+    ELSE
+        {old_rows};
     END IF;
+    GET DIAGNOSTICS lines = ROW_COUNT;
     IF erp_sandbox.lines + erp_sandbox.more > 0 THEN
         GET DIAGNOSTICS stack = PG_CONTEXT;
         INSERT INTO erp_sandbox_journal.calls

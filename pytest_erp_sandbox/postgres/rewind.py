@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from ..errors import PostgresError
 from .connection import SandboxConnection
-from .journal import LATE, SCHEMA, form, shown_name
+from .journal import LATE, SCHEMA, Piece, form, shown_name
 
 __all__ = ["Fallback", "Rewound", "UndoneTable", "rewind"]
 
@@ -110,7 +110,9 @@ def rewind(
                 continue
             return _explained(error, lock_timeout)
     tables = tuple(UndoneTable(shown_name(name), *counts) for name, *counts, _ in rows)
-    _vacuum(connection, role, {bloated for *_, bloated in rows if bloated is not None})
+    journals = {bloated for *_, bloated in rows if bloated is not None}
+    if journals:
+        _make_room(connection, role, [name for name, *_ in rows], {"calls", *journals})
     return Rewound(tables, time.perf_counter() - begun)
 
 
@@ -161,13 +163,12 @@ def _explained(error: psycopg.Error, lock_timeout: timedelta) -> Fallback:
     return Fallback(said if error.sqlstate == _CANNOT else f"the undo failed: {said}")
 
 
-def _vacuum(connection: SandboxConnection, role: str, tables: Collection[str]) -> None:
-    """Make room in tables of the journal's, which deletes as much as it inserts."""
-    if not tables:
-        return
+def _make_room(connection: SandboxConnection, role: str, tables: Sequence[str], journals: Collection[str]) -> None:
+    """Vacuum what rewinds delete from as much as others insert into: in short succession, autovacuum is too late."""
+    names = [*map(Piece, tables), *(sql.Identifier(SCHEMA, journal) for journal in sorted(journals))]
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     try:
-        journals = sql.SQL(", ").join(sql.Identifier(SCHEMA, table) for table in sorted({"calls", *tables}))
-        connection.execute(sql.SQL("VACUUM {}").format(journals))
+        # Whoever holds a lock on a table needs it more.
+        connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(sql.SQL(", ").join(names)))
     finally:
         connection.execute("SET ROLE NONE")

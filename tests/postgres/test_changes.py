@@ -113,3 +113,46 @@ def test_no_journal(adopted: JournalledSandbox) -> None:
     adopted.clear()
     with pytest.raises(PostgresError, match="no journal"):
         read_changes(adopted.connection, ROLE)
+
+
+def test_only_some_tables(sandbox: JournalledSandbox) -> None:
+    sandbox.happen("UPDATE party SET name = 'x' WHERE rowid = 1; DELETE FROM bag WHERE a = 2")
+    found = read_changes(sandbox.connection, ROLE, tables=["bag"])
+    assert [(change.table, change.kind) for change in found] == [("bag", "deleted")]
+
+
+def test_more_than_asked_for_are_counted(sandbox: JournalledSandbox) -> None:
+    sandbox.happen("INSERT INTO party (name) SELECT 'x' FROM generate_series(1, 50)")
+    found = read_changes(sandbox.connection, ROLE, limit=20)
+    assert (len(found), found.omitted) == (20, 30)
+    assert [change.key for change in found][:2] == [{"rowid": 6}, {"rowid": 7}]
+    assert len(read_changes(sandbox.connection, ROLE, limit=None)) == 50
+
+
+def test_times_that_python_does_not_have_are_text(adopted: JournalledSandbox) -> None:
+    adopted.clear()
+    adopted.journal("CREATE TABLE t (id int PRIMARY KEY, d date, ts timestamptz, ti time, iv interval)")
+    adopted.happen("INSERT INTO t VALUES (1, 'infinity', '-infinity', '24:00', '99999999 years')")
+    (change,) = read_changes(adopted.connection, ROLE)
+    assert change.after == {"id": 1, "d": "infinity", "ts": "-infinity", "ti": "24:00:00", "iv": "99999999 years"}
+
+
+@pytest.mark.parametrize("happened", ["TRUNCATE bag", "ALTER TABLE bag ADD COLUMN more int"])
+def test_what_was_defined_anew_is_said(sandbox: JournalledSandbox, happened: str) -> None:
+    sandbox.happen(happened)
+    (unseen,) = read_changes(sandbox.connection, ROLE).unseen
+    assert unseen.what == "the catalogue"
+    assert "public.bag" in unseen.reason
+
+
+def test_a_lost_line_is_said(sandbox: JournalledSandbox) -> None:
+    sandbox.happen("UPDATE bag SET a = 9 WHERE a = 2")
+    sandbox.admin.execute("DELETE FROM erp_sandbox_journal.rows")
+    assert "the journal" in [unseen.what for unseen in read_changes(sandbox.connection, ROLE).unseen]
+
+
+def test_the_application_goes_on_meanwhile(sandbox: JournalledSandbox) -> None:
+    with sandbox.application() as application, application.transaction():
+        application.execute("UPDATE party SET name = 'x' WHERE rowid = 1")
+        assert changes(sandbox) == ()
+    assert len(changes(sandbox)) == 1

@@ -89,7 +89,7 @@ class RewindMachine(RuleBasedStateMachine):
             return
         with pytest.raises(PostgresError, match="not ended their transactions"):
             self.sandbox.rewind(timedelta(milliseconds=5))
-        session.execute(data.draw(st.sampled_from([b"COMMIT", b"ROLLBACK"])))
+        self._run_on(session, data.draw(st.sampled_from(["COMMIT", "ROLLBACK"])))
         self._rewind()
 
     @rule(data=st.data())
@@ -101,7 +101,7 @@ class RewindMachine(RuleBasedStateMachine):
         try:
             if hasattr(self, "made"):
                 for session in self.sessions:
-                    session.execute("COMMIT")
+                    self._run_on(session, "COMMIT")
                 self._rewind()
         finally:
             self.stack.close()
@@ -132,10 +132,7 @@ class RewindMachine(RuleBasedStateMachine):
 
     def _end_all(self, data: st.DataObject) -> None:
         for session in self.sessions:
-            try:
-                session.execute(data.draw(st.sampled_from([b"COMMIT", b"COMMIT", b"ROLLBACK"])))
-            except psycopg.Error:
-                session.rollback()
+            self._run_on(session, data.draw(st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"])))
 
     def _run(self, session: int, statement: str) -> None:
         self._run_on(self.sessions[session], statement)
@@ -188,17 +185,11 @@ class Mutant(NamedTuple):
 
 MUTANTS = {
     "inserted rows are not journalled": Mutant(
-        "journal_writer.sql", "TG_OP <> 'DELETE' THEN\n        {new", "TG_OP = 'UPDATE' THEN\n        {new", "pair"
+        "journal_writer.sql", "TG_OP = 'INSERT' THEN\n        {new_rows};", "TG_OP = 'INSERT' THEN", "pair"
     ),
-    "deleted rows are not journalled": Mutant(
-        "journal_writer.sql", "TG_OP <> 'INSERT' THEN\n        {old", "TG_OP = 'UPDATE' THEN\n        {old", "pair"
-    ),
-    "updated rows are not journalled": Mutant(
-        "journal_writer.sql", "TG_OP <> 'INSERT' THEN\n        {old", "TG_OP = 'DELETE' THEN\n        {old", "pair"
-    ),
-    "new keys are not journalled": Mutant(
-        "journal_writer.sql", "TG_OP <> 'DELETE' THEN\n        {new", "TG_OP = 'INSERT' THEN\n        {new", "pair"
-    ),
+    "deleted rows are not journalled": Mutant("journal_writer.sql", "ELSE\n        {old_rows};", "ELSE", "pair"),
+    "updated rows are not journalled": Mutant("journal_writer.sql", "{both_rows}", "{new_rows}", "pair"),
+    "new keys are not journalled": Mutant("journal_writer.sql", "{both_rows}", "{old_rows}", "pair"),
     "dates are written as the writer likes": Mutant("journal_writer.sql", "SET datestyle = 'ISO, YMD' ", "", "thing"),
     "intervals are written as the writer likes": Mutant(
         "journal_writer.sql", "SET intervalstyle = 'postgres'", "", "thing"

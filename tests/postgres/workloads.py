@@ -27,7 +27,7 @@ _TABLES = {
     "thing": """
 CREATE TABLE log (id serial PRIMARY KEY, what text);
 CREATE TABLE thing (id serial PRIMARY KEY, code text UNIQUE, x float8, d date, i interval, tms timestamp);
-INSERT INTO thing (code, x, d, i) SELECT 'c' || n, n / 10.0 + 0.2, date '2026-03-04' + n, (3 - n) * interval '1 day 2 hours'
+INSERT INTO thing (code, x, d, i) SELECT 'c' || n, n * 0.1::float8 + 0.2::float8, date '2026-03-04' + n, (3 - n) * interval '1 day 2 hours'
 FROM generate_series(1, 6) AS n;
 {touch}; {tell}; {go_on}; {again}""",
     "child": """
