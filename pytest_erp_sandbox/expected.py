@@ -340,6 +340,8 @@ _VALUE = re.compile(rf"({_IDENTIFIER}) ?: ?(.+)")
 _NAME = re.compile(rf"({_STRING})|{_TABLE}#\d+")
 _NUMBERED_NAME = re.compile(rf"{_TABLE}#\d+")
 _MENTIONED = re.compile(r"(?<=\u2039)[^\u2039\u203a]+#\d+(?=\u203a)")
+_ROUNDS = 5
+"""How often rows are looked at anew, once it is known which rows those are that they refer to."""
 _NEAR = 25
 """How many rows up and down a like one is looked for."""
 
@@ -354,9 +356,13 @@ def compare(expected_text: str, found_text: str) -> str:
         ErpSandboxError: a line cannot be read.
     """
     expected, found = _read(expected_text), _read(found_text)
-    names = _common_names(expected, found)
+    for _ in range(_ROUNDS):
+        names = _common_names(expected, found)
+        if all(name == common for name, common in names.items()):
+            break
+        found = [_renamed(row, names.__getitem__) for row in found]
     wanted = {(row.kind, row.name): row for row in expected}
-    seen = {(row.kind, row.name): row for row in (_renamed(row, names.__getitem__) for row in found)}
+    seen = {(row.kind, row.name): row for row in found}
     lines = [f"unexpected: {row}".rstrip() for known, row in seen.items() if known not in wanted]
     lines += [f"missing: {row}".rstrip() for known, row in wanted.items() if known not in seen]
     for known, row in wanted.items():
@@ -423,9 +429,9 @@ def _common_names(expected: Sequence[_Row], found: Sequence[_Row]) -> dict[str, 
 
 
 def _pairs(expected: Sequence[_Row], found: Sequence[_Row]) -> Iterator[tuple[_Row, _Row]]:
-    """Those that are taken for the same row: equal ones first, then those that differ in numbers, then the likest."""
+    """Those that are taken for the same row: equal ones first, then but for numbers, then the likest."""
     wanted, left = list(expected), list(found)
-    for likeness in (_content, _content_without_numbers):
+    for likeness in (_content, _content_but_name, _content_but_numbers):
         waiting: dict[Hashable, deque[_Row]] = defaultdict(deque)
         for row in left:
             waiting[likeness(row)].append(row)
@@ -466,10 +472,14 @@ def _content(row: _Row) -> Hashable:
     return row.kind, row.name, frozenset(row.values.items())
 
 
-def _content_without_numbers(row: _Row) -> Hashable:
+def _content_but_name(row: _Row) -> Hashable:
     """Of a row that has a key, just that."""
-    bare = _renamed(row, _stem)
-    return row.kind, bare.name, frozenset(bare.values.items()) if _is_numbered(row) else None
+    values = frozenset(row.values.items())
+    return (row.kind, _stem(row.name), values) if _is_numbered(row) else (row.kind, row.name)
+
+
+def _content_but_numbers(row: _Row) -> Hashable:
+    return _content_but_name(replace(_renamed(row, _stem), name=row.name))
 
 
 def _differences(expected: _Row, found: _Row) -> Iterator[str]:

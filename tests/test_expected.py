@@ -18,6 +18,7 @@ from pytest_erp_sandbox.errors import ErpSandboxError
 from pytest_erp_sandbox.expected import compare, file_for, render, unused
 from pytest_erp_sandbox.postgres.changes import Change, Row
 
+any_time = settings(deadline=None)
 NOW = datetime(2026, 11, 24, 11, 30)
 REFERENCES = {
     ("llx_facture", "fk_soc"): "llx_societe",
@@ -113,6 +114,7 @@ inserted llx_societe#1
 KEYS = st.integers(min_value=100, max_value=2**31)
 
 
+@any_time
 @given(societe=KEYS, facture=KEYS, line=KEYS, event=KEYS, number=st.integers(1, 9000), order=st.randoms())
 def test_a_rehearsal_reads_the_same_with_other_keys(order: Any, **numbers: int) -> None:
     elsewhere = rehearsal(**numbers)
@@ -343,6 +345,7 @@ def as_edited(written: str) -> str:
     return '\ufeff# what "it\'s" about\r\n\r\n' + "\r\n".join(lines)
 
 
+@any_time
 @given(any_changes())
 def test_any_text_is_read_back(changes: list[Change]) -> None:
     written = text(*changes)
@@ -350,6 +353,7 @@ def test_any_text_is_read_back(changes: list[Change]) -> None:
     assert compare(as_edited(written), written) == ""
 
 
+@any_time
 @given(any_changes(), st.data())
 def test_another_value_is_told(changes: list[Change], data: st.DataObject) -> None:
     rows = [i for i, change in enumerate(changes) if change.kind == "inserted" and change.key]
@@ -387,9 +391,34 @@ def test_one_row_more_before_the_others_is_one_difference() -> None:
         inserted("llx_facture", 6, ref="FA2611-0005", fk_soc=33),
     ]
     assert compare(text(*expected), text(*found)) == (
-        "unexpected: inserted llx_facture#2\n    ref: '\u2039FA#2\u203a'\n    fk_soc: llx_societe#1\n    note: 'a gift'\n"
+        "unexpected: inserted llx_facture#2\n"
+        "    ref: '\u2039FA#2\u203a'\n    fk_soc: llx_societe#1\n    note: 'a gift'\n"
         "unexpected: inserted llx_societe#3\n    nom: 'Zorro'\n    client: 2\n    town: 'Metz'"
     )
+
+
+@any_time
+@given(st.permutations([*range(6)]), st.permutations([*range(6)]), st.integers(0, 6), st.integers(0, 6))
+def test_a_further_customer_with_an_invoice_is_told_whenever_it_was_made(
+    customers: list[int], invoices: list[int], customer_at: int, invoice_at: int
+) -> None:
+    def rows() -> list[Change]:
+        """Invoices are told apart by their customers only, lines by their invoices."""
+        made = [customer(100 + i, f"Customer {who}") for i, who in enumerate(customers)]
+        made += [inserted("llx_facture", 200 + i, fk_soc=100 + customers.index(who)) for i, who in enumerate(invoices)]
+        return made + [inserted("llx_facturedet", 300 + i, fk_facture=200 + i, qty=1) for i in range(len(invoices))]
+
+    expected = text(*rows())
+    customers.insert(customer_at, 6)
+    invoices.insert(invoice_at, 6)
+    told = compare(expected, text(*rows()))
+    assert re.sub(r"(?m)^ .*\n", "", f"{told}\n") == (
+        "unexpected: inserted llx_facture#7\n"
+        "unexpected: inserted llx_facturedet#7\n"
+        "unexpected: inserted llx_societe#7\n"
+    )
+    assert "fk_facture: llx_facture#7\n" in told
+    assert "nom: 'Customer 6'\n" in told
 
 
 def test_one_row_less_is_one_difference() -> None:
@@ -481,7 +510,7 @@ SCENARIOS = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@any_time
 @given(st.tuples(SCENARIOS, SCENARIOS), st.tuples(SCENARIOS, SCENARIOS))
 def test_each_scenario_has_a_safe_file_of_its_own(one: tuple[str, str], other: tuple[str, str]) -> None:
     name = file_for(FEATURE, *one).name
