@@ -331,7 +331,7 @@ def _column(name: str) -> str:
 
 # Comparing ------------------------------------------------------------------------------------------------------------
 
-_LINE = re.compile(rf"\s*((?![\s#])(?:{_STRING}|{_QUOTED}|[^\s'\"]|\s+(?![\s#]))*)?\s*(?:(?<!\S)#.*)?")
+_LINE = re.compile(rf"((?:{_STRING}|{_QUOTED}|[^\s'\"#]|(?<=\S)#|\s++(?!#))*+)\s*+(?:#.*)?")
 _SPACE = re.compile(rf"({_STRING}|{_QUOTED})|\s*(->|→)\s*|\s+")
 _EQUALS = re.compile(rf"({_STRING}|{_QUOTED})|\s*=\s*")
 _TEXTS = re.compile(rf"{_QUOTED}|{_STRING}(?: {_STRING})*")
@@ -375,7 +375,7 @@ def _read(text: str) -> list[_Row]:
     row, column = _Row("", ""), ""
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), start=1):
         match = _LINE.fullmatch(line)
-        code = _SPACE.sub(_tidy_space, (match[1] or "") if match else line).strip()
+        code = _SPACE.sub(_tidy_space, match[1] if match else line).strip()
         value, header = _VALUE.fullmatch(code), _HEADER.fullmatch(_EQUALS.sub(lambda found: found[1] or "=", code))
         if match and column and code.startswith(("'", "→")):
             row.values[column] += f" {code}"
