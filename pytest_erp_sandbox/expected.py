@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -390,20 +390,17 @@ def _read(text: str) -> list[_Row]:
                 f"line {number} of the expected changes cannot be read, or is there twice: {line.strip()}",
                 hint="A row begins with inserted, updated or deleted and its name; its values follow as column: value.",
             )
-    return [_tidied(row) for row in rows.values()]
+    for row in rows.values():
+        row.values = {column: _TEXTS.sub(_joined, value) for column, value in row.values.items()}
+    return list(rows.values())
 
 
 def _tidy_space(space: re.Match[str]) -> str:
     return space[1] or (" → " if space[2] else " ")
 
 
-def _tidied(row: _Row) -> _Row:
-    """Without NULLs of an inserted row, and each text in one piece."""
-    values = {column: _TEXTS.sub(_joined, value) for column, value in row.values.items()}
-    return replace(row, values={c: value for c, value in values.items() if (row.kind, value) != ("inserted", "NULL")})
-
-
 def _joined(texts: re.Match[str]) -> str:
+    """Strings that follow each other, in one."""
     pieces = re.findall(_STRING, texts[0])
     return texts[0] if texts[0].startswith('"') else f"'{''.join(piece[1:-1] for piece in pieces)}'"
 
@@ -429,9 +426,9 @@ def _common_names(expected: Sequence[_Row], found: Sequence[_Row]) -> dict[str, 
 
 
 def _pairs(expected: Sequence[_Row], found: Sequence[_Row]) -> Iterator[tuple[_Row, _Row]]:
-    """Those that are taken for the same row: equal ones first, then but for numbers, then the likest."""
+    """Those that are taken for the same row: equal ones first, then the likest."""
     wanted, left = list(expected), list(found)
-    for likeness in (_content, _content_but_name, _content_but_numbers):
+    for likeness in (_content, _content_but_name):
         waiting: dict[Hashable, deque[_Row]] = defaultdict(deque)
         for row in left:
             waiting[likeness(row)].append(row)
@@ -476,10 +473,6 @@ def _content_but_name(row: _Row) -> Hashable:
     """Of a row that has a key, just that."""
     values = frozenset(row.values.items())
     return (row.kind, _stem(row.name), values) if _is_numbered(row) else (row.kind, row.name)
-
-
-def _content_but_numbers(row: _Row) -> Hashable:
-    return _content_but_name(replace(_renamed(row, _stem), name=row.name))
 
 
 def _differences(expected: _Row, found: _Row) -> Iterator[str]:

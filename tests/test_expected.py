@@ -178,13 +178,29 @@ def test_a_foreign_key_refers_to_its_own_table_only() -> None:
 def test_a_row_that_is_known_by_others_keeps_that_name() -> None:
     links = [
         Change("llx_categorie_societe", key, None, key)
-        for key in ({"fk_categorie": 7, "fk_soc": 31}, {"fk_categorie": 7, "fk_soc": 8})
+        for key in ({"fk_categorie": 7, "fk_soc": 5}, {"fk_categorie": 7, "fk_soc": 8})
     ]
-    assert text(*links, inserted("llx_societe", 31)) == (
+    assert text(*links, inserted("llx_societe", 5)) == (
         "inserted llx_categorie_societe#1\n    fk_categorie: 7\n    fk_soc: 8\n"
         "inserted llx_categorie_societe#2\n    fk_categorie: 7\n    fk_soc: llx_societe#1\n"
         "inserted llx_societe#1\n"
     )
+
+
+def test_a_key_that_is_a_reference_too_is_shown() -> None:
+    references = {("llx_facture_more", "fk_facture"): "llx_facture"}
+    more = Change("llx_facture_more", {"fk_facture": 8}, None, {"fk_facture": 8})
+    assert "    fk_facture: llx_facture#1\n" in render([more, inserted("llx_facture", 8)], references, NOW)
+
+
+def test_drafts_of_the_same_number_are_told_apart() -> None:
+    drafts = [inserted("llx_facture", 12, ref="(PROV12)"), inserted("llx_propal", 12, ref="(PROV12)")]
+    mention = inserted("llx_event", 12, label="(PROV12), not (PROV13)")
+    assert re.findall(r"(?:ref|label): '(.*)'", text(*drafts, mention)) == [
+        "(PROV\u2039?\u203a), not (PROV13)",
+        "(PROV\u2039llx_facture#1\u203a)",
+        "(PROV\u2039llx_propal#1\u203a)",
+    ]
 
 
 def test_the_agents_user_has_a_name_although_the_rehearsal_did_not_insert_it() -> None:
@@ -275,7 +291,7 @@ def test_what_time_it_was_before_does_not_count() -> None:
 def test_numbers_of_prod_and_such_as_people_gave_are_shown() -> None:
     rows = [
         inserted("llx_facture", 8, ref="FA2611-0007", ref_client="PO2611-0042", note="as FA2401-0003, not FA2611-0007"),
-        deleted("llx_facture", 3, ref="FA2401-0003"),
+        updated("llx_facture", 3, {"ref": "FA2401-0003", "paye": 0}, {"ref": "FA2401-0003", "paye": 1}),
     ]
     assert "ref_client: 'PO2611-0042'\n    note: 'as FA2401-0003, not \u2039FA#1\u203a'" in text(*rows)
 
@@ -287,6 +303,12 @@ def test_a_secret_is_what_it_says() -> None:
 
     row = updated("llx_user", 1, {"api_key": Secret()}, {"api_key": Secret()})
     assert text(row) == "updated llx_user rowid=1\n    api_key: \u2039redacted\u203a\n"
+
+
+def test_a_key_may_be_any_text() -> None:
+    row = Change("t", {"a b": "x = \n'#1"}, {"n": 1}, {"n": 2})
+    assert text(row) == "updated t \"a b\"='x = \\n' '\\'#1'\n    n: 1 → 2\n"
+    assert compare(text(row), text(row)) == ""
 
 
 def test_no_change_is_said_to_be_none() -> None:
@@ -438,6 +460,12 @@ def test_the_likest_rows_are_compared() -> None:
     assert told.count("llx_societe#") == 2
 
 
+def test_rows_that_have_little_in_common_are_not_compared() -> None:
+    expected = inserted("llx_actioncomm", 5, label="Customer created", code="AC_AUTO", percent=100)
+    found = inserted("llx_actioncomm", 5, label="Call them", code="AC_TEL", percent=0)
+    assert re.findall(r"(?m)^\w+", compare(text(expected), text(found))) == ["unexpected", "missing"]
+
+
 def test_a_reference_to_another_new_row_is_a_difference() -> None:
     rows = [customer(31, "Acme"), customer(32, "Breizh"), inserted("llx_facture", 5, fk_soc=31)]
     other = [*rows[:2], inserted("llx_facture", 5, fk_soc=32)]
@@ -505,9 +533,8 @@ def test_a_file_is_named_as_its_scenario() -> None:
     assert re.fullmatch(r"a-price-of-1-2_[0-9a-f]{12}\.txt", file_for(FEATURE, "A price of", "1/2").name)
 
 
-SCENARIOS = st.one_of(
-    st.text(max_size=300), st.text("aA -_./", max_size=4), st.sampled_from(["Con", "con", "Nul", "Com1", "aux.x", ".."])
-)
+NASTY = ["Con", "con", "Nul", "Com1", "aux.x", "..", "", "A" + " long" * 60 + " name", "A" + " long" * 60 + " one"]
+SCENARIOS = st.one_of(st.text(max_size=300), st.text("aA -_./", max_size=4), st.sampled_from(NASTY))
 
 
 @any_time
@@ -517,6 +544,13 @@ def test_each_scenario_has_a_safe_file_of_its_own(one: tuple[str, str], other: t
     assert re.fullmatch(r"[a-z0-9_-]{1,100}\.txt", name)
     assert not re.fullmatch(r"(con|prn|aux|nul|(com|lpt)\d)\.txt", name)
     assert (name == file_for(FEATURE, *other).name) == (one == other)
+
+
+def test_no_nasty_name_is_taken_over() -> None:
+    names = [file_for(FEATURE, name).name for name in NASTY]
+    assert len(set(names)) == len(NASTY)
+    assert max(map(len, names)) <= 100
+    assert not {"con.txt", "nul.txt", "com1.txt", ".txt"} & set(names)
 
 
 def test_files_that_no_scenario_has_are_found(tmp_path: Path) -> None:
