@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -113,15 +113,19 @@ class _Scene:
         self._now = now
         changed = (change.table for change in changes)
         self._tables = {*changed, *(table for table, _ in references), *references.values()}
+        self._numbers = _numbers_given(changes)
         self._new: dict[str, dict[int, str]] = defaultdict(dict)
         for (table, key), name in named.items():
             self._new[table][key] = name
         count = Counter[str]()
-        inserted = ((change.table, _sole_key(change)) for change in changes if change.kind == "inserted")
-        for table, sole in sorted((table, sole) for table, sole in inserted if sole is not None):
-            count[table] += 1
-            self._new[table][sole] = f"{_escaped(table)}#{count[table]}"
-        self._numbers = _numbers_given(changes)
+        self._drafts: dict[int, list[str]] = defaultdict(list)
+        inserted = [(change.table, _sole_key(change), change.after or {}) for change in changes if not change.before]
+        for table, sole, row in sorted(inserted, key=lambda each: (each[0], each[1] or 0)):
+            if sole is not None:
+                count[table] += 1
+                self._new[table][sole] = name = f"{_escaped(table)}#{count[table]}"
+                if f"(PROV{sole})" in row.values():
+                    self._drafts[sole].append(name)
 
     def rows(self, changes: Sequence[Change]) -> Iterator[_Row]:
         """By table; those that were there, by key, then the inserted ones."""
@@ -202,13 +206,16 @@ class _Scene:
         return name and _within_text(name)
 
     def _draft(self, change: Change, key: int) -> str | None:
-        """The draft of that key: the row itself, or one that it refers to, or the only new one."""
-        if key == _sole_key(change):
-            return self._new[change.table].get(key)
-        for column, value in (change.after or {}).items():
-            if value == key and (name := self._stable(change, column, value)):
+        """The row that is meant by a draft's number: the draft itself, or what it refers to, or the only one."""
+        drafts = self._drafts.get(key, [])
+        own = self._new[change.table].get(key) if key == _sole_key(change) else None
+        if own in drafts:
+            return own
+        names = drafts or self._called(key)
+        row = change.after or {}
+        for column, value in row.items():
+            if value == key and (name := self._stable(change, column, value)) in names:
                 return name
-        names = self._called(key)
         return names[0] if len(names) == 1 else "?" if names else None
 
     def _referred(self, change: Change, column: str, key: int) -> str | None:
@@ -292,7 +299,7 @@ def _shown(value: object, stable: Callable[[Any], str | None] = lambda _: None) 
         digits = f"{value:f}"
         return digits.rstrip("0").rstrip(".") if "." in digits else digits
     shown = str(value)
-    return shown if re.fullmatch(r"[^\s'\"\\#→]+(?: [^\s'\"\\#→]+)*", shown) else _text(shown, stable)
+    return shown if re.fullmatch(r"[^\s'\"\\#→>]+(?: [^\s'\"\\#→>]+)*", shown) else _text(shown, stable)
 
 
 def _text(text: str, stable: Callable[[Any], str | None]) -> str:
@@ -324,13 +331,17 @@ def _column(name: str) -> str:
 
 # Comparing ------------------------------------------------------------------------------------------------------------
 
-_LINE = re.compile(rf"\s*((?:{_STRING}|{_QUOTED}|[^\s'\"]|\s+(?![\s#]))*)\s*(?:(?<!\S)#.*)?")
-_WORD = re.compile(rf"(?:{_STRING}|{_QUOTED}|[^\s'\"])+")
+_LINE = re.compile(rf"((?:{_STRING}|{_QUOTED}|[^\s'\"#]|(?<=\S)#|\s++(?!#))*+)\s*+(?:#.*)?")
+_SPACE = re.compile(rf"({_STRING}|{_QUOTED})|\s*(->|→)\s*|\s+")
+_EQUALS = re.compile(rf"({_STRING}|{_QUOTED})|\s*=\s*")
+_TEXTS = re.compile(rf"{_QUOTED}|{_STRING}(?: {_STRING})*")
 _HEADER = re.compile(rf"(inserted|updated|deleted) ({_TABLE}(?:#\w+| .+=.+))")
 _VALUE = re.compile(rf"({_IDENTIFIER}) ?: ?(.+)")
 _NAME = re.compile(rf"({_STRING})|{_TABLE}#\d+")
 _NUMBERED_NAME = re.compile(rf"{_TABLE}#\d+")
 _MENTIONED = re.compile(r"(?<=\u2039)[^\u2039\u203a]+#\d+(?=\u203a)")
+_ROUNDS = 5
+"""How often rows are looked at anew, once it is known which rows those are that they refer to."""
 _NEAR = 25
 """How many rows up and down a like one is looked for."""
 
@@ -345,9 +356,13 @@ def compare(expected_text: str, found_text: str) -> str:
         ErpSandboxError: a line cannot be read.
     """
     expected, found = _read(expected_text), _read(found_text)
-    names = _common_names(expected, found)
+    for _ in range(_ROUNDS):
+        names = _common_names(expected, found)
+        if all(name == common for name, common in names.items()):
+            break
+        found = [_renamed(row, names.__getitem__) for row in found]
     wanted = {(row.kind, row.name): row for row in expected}
-    seen = {(row.kind, row.name): row for row in (_renamed(row, names.__getitem__) for row in found)}
+    seen = {(row.kind, row.name): row for row in found}
     lines = [f"unexpected: {row}".rstrip() for known, row in seen.items() if known not in wanted]
     lines += [f"missing: {row}".rstrip() for known, row in wanted.items() if known not in seen]
     for known, row in wanted.items():
@@ -360,8 +375,8 @@ def _read(text: str) -> list[_Row]:
     row, column = _Row("", ""), ""
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), start=1):
         match = _LINE.fullmatch(line)
-        code = " ".join("→" if word == "->" else word for word in _WORD.findall(match[1] if match else line))
-        value, header = _VALUE.fullmatch(code), _HEADER.fullmatch(code)
+        code = _SPACE.sub(_tidy_space, match[1] if match else line).strip()
+        value, header = _VALUE.fullmatch(code), _HEADER.fullmatch(_EQUALS.sub(lambda found: found[1] or "=", code))
         if match and column and code.startswith(("'", "→")):
             row.values[column] += f" {code}"
         elif match and row.name and value and value[1] not in row.values:
@@ -375,23 +390,19 @@ def _read(text: str) -> list[_Row]:
                 f"line {number} of the expected changes cannot be read, or is there twice: {line.strip()}",
                 hint="A row begins with inserted, updated or deleted and its name; its values follow as column: value.",
             )
-    return [_tidied(row) for row in rows.values()]
+    for row in rows.values():
+        row.values = {column: _TEXTS.sub(_joined, value) for column, value in row.values.items()}
+    return list(rows.values())
 
 
-def _tidied(row: _Row) -> _Row:
-    """Without NULLs of an inserted row, and each text in one piece."""
-    values = {column: _joined(value) for column, value in row.values.items()}
-    return replace(row, values={c: value for c, value in values.items() if (row.kind, value) != ("inserted", "NULL")})
+def _tidy_space(space: re.Match[str]) -> str:
+    return space[1] or (" → " if space[2] else " ")
 
 
-def _joined(value: str) -> str:
-    words = [""]
-    for word in _WORD.findall(value):
-        if word[0] == words[-1][:1] == words[-1][-1:] == "'":
-            words[-1] = words[-1][:-1] + word[1:]
-        else:
-            words.append(word)
-    return " ".join(words[1:])
+def _joined(texts: re.Match[str]) -> str:
+    """Strings that follow each other, in one."""
+    pieces = re.findall(_STRING, texts[0])
+    return texts[0] if texts[0].startswith('"') else f"'{''.join(piece[1:-1] for piece in pieces)}'"
 
 
 def _common_names(expected: Sequence[_Row], found: Sequence[_Row]) -> dict[str, str]:
@@ -415,9 +426,9 @@ def _common_names(expected: Sequence[_Row], found: Sequence[_Row]) -> dict[str, 
 
 
 def _pairs(expected: Sequence[_Row], found: Sequence[_Row]) -> Iterator[tuple[_Row, _Row]]:
-    """Those that are taken for the same row: equal ones first, then those that differ in numbers, then the likest."""
+    """Those that are taken for the same row: equal ones first, then the likest."""
     wanted, left = list(expected), list(found)
-    for likeness in (_content, _content_without_numbers):
+    for likeness in (_content, _content_but_name):
         waiting: dict[Hashable, deque[_Row]] = defaultdict(deque)
         for row in left:
             waiting[likeness(row)].append(row)
@@ -458,14 +469,14 @@ def _content(row: _Row) -> Hashable:
     return row.kind, row.name, frozenset(row.values.items())
 
 
-def _content_without_numbers(row: _Row) -> Hashable:
+def _content_but_name(row: _Row) -> Hashable:
     """Of a row that has a key, just that."""
-    bare = _renamed(row, _stem)
-    return row.kind, bare.name, frozenset(bare.values.items()) if _is_numbered(row) else None
+    values = frozenset(row.values.items())
+    return (row.kind, _stem(row.name), values) if _is_numbered(row) else (row.kind, row.name)
 
 
 def _differences(expected: _Row, found: _Row) -> Iterator[str]:
-    absent = "NULL" if expected.kind == "inserted" else "no change"
+    absent = "NULL" if expected.kind == "inserted" else "unchanged"
     for column in {**expected.values, **found.values}:
         wanted, seen = expected.values.get(column, absent), found.values.get(column, absent)
         if wanted != seen:
