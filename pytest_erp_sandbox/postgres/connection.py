@@ -150,17 +150,17 @@ class _Database:
             application_name: what the session is called in ``pg_stat_activity``.
             options: further session settings, ``-c name=value …``.
         """
-        parameters = self._all_parameters(application_name)
+        parameters = self._all_parameters(application_name, options)
         parameters.pop("password", None)
-        parameters["options"] = f"{parameters['options']} {options}".strip()
         return make_conninfo(**parameters)
 
-    def _all_parameters(self, application_name: str) -> dict[str, str]:
-        return {**self._parameters, "application_name": application_name, "options": self.options().strip()}
+    def _all_parameters(self, application_name: str, options: str) -> dict[str, str]:
+        options = f"{self.options()} {options}".strip()
+        return {**self._parameters, "application_name": application_name, "options": options}
 
-    def _own_parameters(self, application_name: str) -> dict[str, str]:
+    def _own_parameters(self, application_name: str, options: str = "") -> dict[str, str]:
         """Those of our own sessions, which speak UTF-8 whatever the environment or the database does."""
-        return {**self._all_parameters(application_name), "client_encoding": "UTF8"}
+        return {**self._all_parameters(application_name, options), "client_encoding": "UTF8"}
 
     def secret_environment(self) -> dict[str, SecretStr]:
         """The password as libpq's programs take it, for a child program's environment."""
@@ -232,14 +232,18 @@ class SandboxDatabase(_Database):
     role: str = "erp_sandbox_role"
     may_lose: tuple[str, ...] = ()
 
-    def connect(self, application_name: str = APPLICATION_NAME) -> SandboxConnection:
+    def connect(self, application_name: str = APPLICATION_NAME, options: str = "") -> SandboxConnection:
         """Open a session, in autocommit mode, as the login itself.
+
+        Args:
+            application_name: what the session is called in ``pg_stat_activity``.
+            options: further session settings, ``-c name=value …``.
 
         Raises:
             PostgresError: the server cannot be reached or refuses the login.
         """
         try:
-            connection = SandboxConnection.connect(**self._own_parameters(application_name), autocommit=True)  # type: ignore[arg-type]
+            connection = SandboxConnection.connect(**self._own_parameters(application_name, options), autocommit=True)  # type: ignore[arg-type]
         except psycopg.Error as error:
             raise _refused(self, error) from None
         # A login may have ALTER ROLE … SET role; ending sessions needs the login's own identity.

@@ -12,13 +12,16 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import IO
 
+import psycopg
+
 from .admission import admitted
 from .archive import Archive, Entry
 from .clients import Toolset
+from .connection import as_owner
 from .dump import OnProgress
 from .lease import Lease
 from .locks import USABLE_SHARE, lock_slots
-from .program import LineWatcher, finish, run, start
+from .program import LineWatcher, ask, finish, run, start
 from .selection import entries_to_restore, standing_objects
 
 __all__ = ["listing", "restore"]
@@ -93,6 +96,7 @@ def _restore(
     # Tables are made in one transaction; data, indexes and keys then by several connections at once. Both are faster
     # than pg_restore's ways of doing the whole (figures: make bench).
     database = lease.database
+    done = at_once and _make_tables(lease, script, options, watch)
     command = [
         *script,
         "--no-password",
@@ -100,7 +104,7 @@ def _restore(
         f"--dbname={database.public_conninfo(lease.application_name, options)}",
     ]
     for section in (
-        ["--section=pre-data", *(["--single-transaction"] if at_once else [])],
+        *([] if done else [["--section=pre-data"]]),
         ["--section=data", "--section=post-data", f"--jobs={jobs}"],
     ):
         run(
@@ -109,6 +113,37 @@ def _restore(
             doing=f"pg_restore into the sandbox, {database},",
             watch=watch,
         )
+
+
+def _make_tables(lease: Lease, script: Sequence[str | Path], options: str, watch: LineWatcher) -> bool:
+    """Run what comes before the data in one go: pg_restore awaits the server's answer to each of a thousand statements.
+
+    Returns:
+        Whether all of it was done; else nothing was, and pg_restore, which names the entry, will say why.
+    """
+    written = ask([*script, "--section=pre-data", "--file=-"])
+    if written.returncode:
+        return False
+    database = lease.database
+    try:
+        with (
+            database.connect(lease.application_name, options) as connection,
+            as_owner(connection, database.role),
+        ):
+            connection.execute(_without_psqls(written.stdout))
+    except psycopg.Error:
+        return False
+    for line in written.stderr.decode(errors="replace").splitlines():
+        watch(line)
+    return True
+
+
+def _without_psqls(script: bytes) -> bytes:
+    r"""The script without the two lines that are for psql alone: ``\restrict KEY`` and ``\unrestrict KEY``."""
+    if (restrict := re.search(rb"^\\restrict (\S+)\n", script, re.MULTILINE)) is not None:
+        for command in (b"restrict", b"unrestrict"):
+            script = script.replace(b"\n\\%s %s\n" % (command, restrict[1]), b"\n")
+    return script
 
 
 def _restore_fitted(
