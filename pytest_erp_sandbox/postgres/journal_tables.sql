@@ -106,9 +106,9 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
     unique_too.oid IS NOT NULL AS may_have_to_replace,
     -- … which foreign keys that act on a deletion would take for one.
     NOT coalesce(acts, false) AS may_replace,
-    -- Whether that spares switching triggers off, which costs more where rows are few: none but those on updates.
+    -- Whether that spares switching triggers off, which costs more where rows are few: none but those on updates, for each row.
     NOT coalesce(acts, false) AND NOT coalesce(entangled, false) AND relkind = 'r' AND key_pieces.oid IS NOT NULL
-        AND (SELECT bool_and(tgtype & 12 = 0) AND bool_or(tgtype & 16 > 0) FROM pg_trigger
+        AND (SELECT bool_and(tgtype & 13 = 1) AND bool_or(tgtype & 16 > 0) FROM pg_trigger
             WHERE tgrelid = candidate.oid AND NOT tgisinternal) IS TRUE AS spares_triggers,
     CASE WHEN own IS NOT NULL THEN 'write_' || candidate.oid
         ELSE 'write_' || coalesce(md5(key_pieces.of_old_rows), 'whole') END AS writer,

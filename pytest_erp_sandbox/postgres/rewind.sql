@@ -132,7 +132,10 @@ BEGIN
         WHERE NOT tgisinternal
             AND tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)
             AND tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}')
-            AND (has_both OR (has_old AND has_new) OR (has_old AND tgtype & 4 > 0) OR (has_new AND tgtype & 8 > 0))
+            AND tgtype & 28 > 0
+            -- Those for each statement fire even if there is no row.
+            AND (has_both OR (has_old AND has_new) OR (has_old AND tgtype & 4 > 0) OR (has_new AND tgtype & 8 > 0)
+                OR tgtype & 1 = 0)
         GROUP BY tgrelid
     LOOP
         EXECUTE format('ALTER TABLE %s %s', touched.name, touched.disabling);

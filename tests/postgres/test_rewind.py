@@ -238,6 +238,14 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "INSERT INTO child SELECT rowid, rowid FROM party; INSERT INTO later SELECT rowid, rowid FROM party",
         ["UPDATE party SET name = 'x' WHERE rowid < 4", "UPDATE child SET party = 5; DELETE FROM later WHERE id = 2"],
     ),
+    "a trigger for each statement, whatever its rows": (
+        f"{PARTIES}; CREATE TABLE log (id serial PRIMARY KEY, what text);"
+        "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO public.log (what) VALUES (TG_OP); RETURN NULL; END $$;"
+        "CREATE TRIGGER told AFTER DELETE OR UPDATE ON party EXECUTE FUNCTION tell();"
+        "ALTER TABLE party ENABLE ALWAYS TRIGGER told",
+        ["DELETE FROM party WHERE rowid = 2", "INSERT INTO party (name) VALUES ('new')"],
+    ),
     "virtual generated columns": (
         "CREATE TABLE v (id int PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) VIRTUAL);"
         "INSERT INTO v (id, a) VALUES (1, 1), (2, 2), (3, 3)",
