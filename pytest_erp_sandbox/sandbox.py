@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .baseline import begin_baseline, has_agent, is_baseline_of, read_key
+from .dolibarr.agent import agent_id
 from .dolibarr.api import api_client, check_api
 from .errors import AgentError, GoldenError, LeaseError, PostgresError
 from .golden import Golden
@@ -20,6 +22,7 @@ from .postgres.connection import SandboxConnection, as_owner
 from .postgres.extensions import create_extensions, present_extensions
 from .postgres.inventory import owns_anything
 from .postgres.lease import Lease
+from .postgres.references import foreign_keys
 from .postgres.restore import restore
 from .postgres.rewind import Fallback, Rewound, rewind
 from .postgres.tidy import analyze_large_tables, end_idle_sessions
@@ -204,6 +207,23 @@ class Sandbox:
 
         found = read_changes(self.lease.connection, self._place.role)
         return filtered(shown(found, self._settings.changes), table, kind)
+
+    def changes_in_writing(self) -> str:
+        """What was changed, in writing: the same rehearsal gives the same text in any sandbox of the same prod.
+
+        Raises:
+            PostgresError: nothing is journalled here, or not all that was changed is known.
+        """
+        from .changes import told
+        from .expected import render
+
+        found, connection, agent = self.changes(), self.lease.connection, self._settings.agent
+        if found.unseen or found.omitted:
+            raise PostgresError(f"not all that was changed is known:\n{told(found)}")
+        user = agent_id(connection, login=agent.login, entity=agent.entity)
+        named = {} if user is None else {("llx_user", user): "llx_user#agent"}
+        # The ERP's time, nearly: it is told from prod's times, which are older than a day.
+        return render(found, foreign_keys(connection), datetime.now(), named)
 
     def connect(self) -> SandboxConnection:
         """A session with the sandbox's database, in autocommit mode, as its owner; the caller closes it."""

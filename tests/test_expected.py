@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_erp_sandbox.errors import ErpSandboxError
-from pytest_erp_sandbox.expected import compare, file_for, render, unused
+from pytest_erp_sandbox.expected import compare, file_for, render
 from pytest_erp_sandbox.postgres.changes import Change, Row
 
 any_time = settings(deadline=None)
@@ -551,14 +551,3 @@ def test_no_nasty_name_is_taken_over() -> None:
     assert len(set(names)) == len(NASTY)
     assert max(map(len, names)) <= 100
     assert not {"con.txt", "nul.txt", "com1.txt", ".txt"} & set(names)
-
-
-def test_files_that_no_scenario_has_are_found(tmp_path: Path) -> None:
-    feature = tmp_path / "invoices.feature"
-    scenarios: Sequence[tuple[str, str]] = [("One", ""), ("Two", "a"), ("Two", "b")]
-    assert unused(feature, scenarios) == []
-    for scenario in (*scenarios, ("Three", "")):
-        file = file_for(feature, *scenario)
-        file.parent.mkdir(exist_ok=True)
-        file.touch()
-    assert unused(feature, scenarios) == [file_for(feature, "Three")]
