@@ -215,7 +215,7 @@ MUTANTS = {
     "the last image counts": Mutant("undo_keyed.sql", "ORDER BY entry.call)", "ORDER BY entry.call DESC)", "pair"),
     "what is there was there": Mutant("undo_keyed.sql", "::int - plan.net AS", "::int AS", "pair"),
     "statements within statements are not doubted": Mutant("journal.sql", "bool_or(calls.nested)", "false", "thing"),
-    "foreign keys do not wait": Mutant("rewind.sql", "SET CONSTRAINTS ALL DEFERRED;", "", "child"),
+    "foreign keys do not wait": Mutant("rewind.sql", "SET CONSTRAINTS ALL DEFERRED;", "", "line"),
     "foreign keys that act are as others": Mutant(
         "journal_tables.sql", "coalesce(entangled, false) AS entangled", "false AS entangled", "child"
     ),

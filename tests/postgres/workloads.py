@@ -36,6 +36,11 @@ CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent {action} {d
     boss int REFERENCES child {boss_action}, code int UNIQUE, v text);
 INSERT INTO parent SELECT n, 'p' || n FROM generate_series(1, 4) AS n;
 INSERT INTO child SELECT n, 1 + n % 4, nullif(n / 2, 0), n, 'c' || n FROM generate_series(1, 6) AS n""",
+    "line": """
+CREATE TABLE head (id int PRIMARY KEY);
+CREATE TABLE line (id int PRIMARY KEY, head int REFERENCES head DEFERRABLE);
+INSERT INTO head SELECT generate_series(1, 4);
+INSERT INTO line SELECT n, 1 + n % 4 FROM generate_series(1, 6) AS n""",
     "bag": """
 CREATE TABLE bag (a int, b text);
 INSERT INTO bag SELECT n % 3, 'b' FROM generate_series(1, 6) AS n""",
@@ -131,6 +136,10 @@ _FORMS = [
     "UPDATE child SET id = {n} WHERE id = {m}",
     "DELETE FROM child WHERE id IN ({n}, {m})",
     "DELETE FROM child; DELETE FROM parent",
+    "INSERT INTO head VALUES ({n} + 10); INSERT INTO line VALUES ({m} + 10, {n} + 10)",
+    "UPDATE line SET head = {n} WHERE id = {m}",
+    "DELETE FROM line; DELETE FROM head",
+    "DELETE FROM line WHERE head = {n}; DELETE FROM head WHERE id = {n}",
     "INSERT INTO bag SELECT {n} % 3, 'b' FROM generate_series(1, {m})",
     "INSERT INTO bag VALUES (NULL, {t})",
     "UPDATE bag SET a = {n} % 3 WHERE a = {m} % 3",
@@ -168,7 +177,7 @@ def statements(draw: st.DrawFn, made: tuple[str, ...]) -> str:
 
 def _about(form: str) -> str:
     """The table, or the sequence, that the form is about."""
-    found = re.search(r"\b(thing|parent|child|bag|pair|slot|made|part|steps|used)\b", form)
+    found = re.search(r"\b(thing|parent|child|head|line|bag|pair|slot|made|part|steps|used)\b", form)
     assert found is not None
     return found[1]
 
