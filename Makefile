@@ -8,13 +8,14 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	done; echo python3)
 VENV ?= .venv
 ARGS ?=
+EXAMPLES ?= 2000
 
 python := $(VENV)/bin/python
 demo := $(VENV)/.demo
 dev := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test bench lint clean
+.PHONY: help rehearse test fuzz bench lint clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -25,6 +26,9 @@ rehearse: $(demo)  ## Rehearse the features on the embedded demo
 
 test: $(dev)  ## Run the whole test suite
 	$(python) -m pytest -n auto tests features $(ARGS)
+
+fuzz: $(dev)  ## Rewind random workloads on random schemas: make fuzz EXAMPLES=5000
+	ERP_SANDBOX_TEST_EXAMPLES=$(EXAMPLES) $(python) -m pytest -n 2 tests/postgres/test_rewind_machine.py -k whatever $(ARGS)
 
 bench: $(dev)  ## Measure a reset against the shell script's way (a few minutes)
 	$(python) -m bench $(ARGS)

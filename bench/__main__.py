@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -15,6 +15,7 @@ from pytest_erp_sandbox.demo.generator import LARGE, SMALL, Size
 
 from .imports import import_milliseconds, startups
 from .resets import ready
+from .rewind import Figures, measure
 
 SIZES: dict[str, Size] = {"small": SMALL, "large": LARGE}
 
@@ -29,8 +30,9 @@ STARTUP_ROUNDS = 15
 @click.command()
 @click.option("--size", type=click.Choice([*SIZES, "both"]), default="both", help="of the generated prod")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, help="resets of each way, in turns", show_default=True)
-def main(size: str, rounds: int) -> None:
-    """Measure, and print one table."""
+@click.option("--rewinds", type=click.IntRange(min=200), default=1000, help="in a row", show_default=True)
+def main(size: str, rounds: int, rewinds: int) -> None:
+    """Measure, and print two tables."""
     console = Console(width=110)
     # Named by what they are: the programs say which version, and the wheel may bring a newer one any day.
     places = [programs for programs in (DEBIANS_15, None) if programs is None or programs.exists()]
@@ -46,14 +48,20 @@ def main(size: str, rounds: int) -> None:
         f"target ≥ {TARGET_RATIO}",
         title=f"Putting a sandbox back: median of {rounds} rounds in turns, stock servers, seconds",
     )
+    figures: dict[tuple[str, str], tuple[float, Figures]] = {}
     for name in SIZES if size == "both" else [size]:
         for programs in places:
-            table.add_row(*_measure(console, programs, name, rounds))
+            row, shell, rewinding = _measure(console, programs, name, rounds, rewinds)
+            table.add_row(*row)
+            figures[row[0], name] = shell, rewinding
     console.print(table)
+    console.print(_rewind_table(figures, rewinds))
     console.print(_startup_line())
 
 
-def _measure(console: Console, programs: Path | None, name: str, rounds: int) -> Iterable[str]:
+def _measure(
+    console: Console, programs: Path | None, name: str, rounds: int, rewinds: int
+) -> tuple[list[str], float, Figures]:
     with ready(programs, SIZES[name]) as bench:
         what = f"PostgreSQL {_version(bench.server.programs)}, {name} prod ({_size(bench.folder)})"
         shell, resets = [], []
@@ -64,13 +72,53 @@ def _measure(console: Console, programs: Path | None, name: str, rounds: int) ->
                 f"{what}, round {number}: shell script {shell[-1]:.2f} s, reset {resets[-1].whole:.2f} s",
                 highlight=False,
             )
+        console.print(f"{what}: {rewinds} rewinds", highlight=False)
+        rewinding = measure(bench, rounds=rounds, many=rewinds)
     whole = median(reset.whole for reset in resets)
     wipe = median(reset.wipe for reset in resets)
     restore = median(reset.restore for reset in resets)
     rest = median(reset.whole - reset.wipe - reset.restore for reset in resets)
     ratio = median(shell) / whole
     seconds = [f"{value:.2f}" for value in (median(shell), whole, wipe, restore, rest)]
-    return _version(programs or bench.server.programs), name, *seconds, f"{ratio:.2f}", _met(ratio >= TARGET_RATIO)
+    version = _version(programs or bench.server.programs)
+    row = [version, name, *seconds, f"{ratio:.2f}", _met(ratio >= TARGET_RATIO)]
+    return row, 1000 * median(shell), rewinding
+
+
+def _rewind_table(figures: dict[tuple[str, str], tuple[float, Figures]], rewinds: int) -> Table:
+    columns = [f"{version}, {name}" for version, name in figures]
+    table = Table("rewind, medians", *columns, "goal", title="Rewinding instead")
+    small = {version: each.scenario for (version, name), (_, each) in figures.items() if name == "small"}
+
+    def row(what: str, goal: str, told: Callable[[str, float, Figures], str]) -> None:
+        table.add_row(what, *(told(version, *each) for (version, _), each in figures.items()), goal)
+
+    row("what a rehearsal changed", "≤ 15 ms", lambda _, __, f: f"{f.scenario:.1f} ms ({f.rows} rows)")
+    row("… session_replication_role granted", "≤ 10 ms", lambda _, __, f: f"{f.replica:.1f} ms")
+    row("… against the shell script's way", "≥ 150, 1,500 x", lambda _, shell, f: f"{shell / f.scenario:.0f} x")
+    row(
+        "… against CREATE DATABASE … TEMPLATE",
+        "≥ 20, 250 x",
+        lambda _, __, f: f"{f.template / f.scenario:.0f} x",
+    )
+    row(
+        "… large ÷ small",
+        "≤ 1.3",
+        lambda version, _, f: f"{f.scenario / small[version]:.2f}" if version in small else "",
+    )
+    row("nothing", "≤ 5 ms", lambda _, __, f: f"{f.nothing:.1f} ms")
+    row("an update of 20,000 rows", "", lambda _, __, f: f"{f.bulk:.0f} ms")
+    row("… with the journal", "≤ 2 x", lambda _, __, f: f"{f.bulk_journalled / f.bulk:.2f} x")
+    row("… its rewind", "≤ 2 x", lambda _, __, f: f"{f.bulk_rewind / f.bulk:.2f} x")
+    row("a row's update with the journal, 0.5 ms away", "≤ +10 %", lambda _, __, f: f"{f.single_cost:+.1%}")
+    row("installing the journal", "≤ 300 ms", lambda _, __, f: f"{f.install:.0f} ms")
+    row(
+        f"of {rewinds} in a row, last ÷ first hundred",
+        "1",
+        lambda _, __, f: f"{f.last / f.first:.2f}",
+    )
+    row("… growth on disk in the second half", "0", lambda _, __, f: f"{f.growth / 2**20:.1f} MB")
+    return table
 
 
 def _startup_line() -> str:

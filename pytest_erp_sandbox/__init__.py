@@ -17,10 +17,12 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .changes import Change
     from .sandbox import Sandbox
 
 __all__ = [
     "AgentError",
+    "Change",
     "ClusterError",
     "ErpSandboxError",
     "GoldenError",
@@ -34,9 +36,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Every pytest run imports this package; what Sandbox needs is loaded by those who use it.
+    # Every pytest run imports this package; what these need is loaded by those who use them.
     if name == "Sandbox":
         from .sandbox import Sandbox
 
         return Sandbox
+    if name == "Change":
+        from .changes import Change
+
+        return Change
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ from .errors import ErpSandboxError, SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from .changes import Kind
     from .golden import Golden, GoldenCache
     from .pool import Pool
     from .progress import Progress
@@ -193,6 +195,29 @@ def reset(call: _Call, name: str | None, dry_run: bool) -> None:
         _require_preflight(settings)
         golden = _golden(settings, call.progress)
         _reset_all(settings, places, golden, call.progress)
+
+
+@cli.command()
+@click.option("--sandbox", "name", help="Only of this one.")
+@click.option("--table", help="Only of this table (* matches).")
+@click.option("--kind", type=click.Choice(["inserted", "updated", "deleted"]), help="Only of this kind.")
+@click.pass_obj
+def changes(call: _Call, name: str | None, table: str | None, kind: Kind | None) -> None:
+    """Show what was changed in the sandboxes since their last reset.
+
+    Table and key of each row, and each column: before → after. Needs a journal (journal = true, or the strategy
+    rewind). The sandbox may be in use meanwhile.
+    """
+    from .changes import filtered, shown, told
+    from .postgres.changes import read_changes
+
+    with call.settings() as settings:
+        places = settings.all_sandboxes if name is None else [_one(settings, name)]
+        for place in places:
+            with place.database().connect() as connection:
+                found = read_changes(connection, place.role)
+            text = told(filtered(shown(found, settings.changes), table, kind), limit=None)
+            click.echo(text if len(places) == 1 else f"{place.name}:\n{indent(text, '  ')}")
 
 
 @cli.command()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from .errors import ErpSandboxError, LeaseError, PreflightError, SettingsError
 from .redaction import REDACTOR, AgentEnvironment
-from .run import FAILED, REHEARSED, RUN, SETTINGS, note, once_a_run, progress
+from .run import FAILED, REHEARSED, RUN, SETTINGS, note, note_reset, once_a_run, progress
 
 if TYPE_CHECKING:
     import httpx
 
+    from .changes import ChangeSet
     from .golden import Golden
     from .pool import Pool
     from .postgres.connection import SandboxConnection
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "erp_agent_env",
     "erp_api",
+    "erp_changes",
     "erp_db",
     "erp_sandbox",
     "erp_sandbox_for_scenarios",
@@ -86,11 +88,12 @@ def erp_sandbox_pool(
     erp_sandbox_settings: Settings,
     erp_sandbox_preflight: Report,  # noqa: ARG001 - nothing is leased before it
     pytestconfig: pytest.Config,
-) -> Pool:
+) -> Iterator[Pool]:
     """The sandboxes, one or several, of which each scenario leases one."""
     from .pool import Pool
 
-    return Pool(erp_sandbox_settings, pytestconfig.stash[RUN], progress(pytestconfig))
+    with closing(Pool(erp_sandbox_settings, pytestconfig.stash[RUN], progress(pytestconfig))) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +110,12 @@ def erp_sandbox_golden(erp_sandbox_settings: Settings, erp_sandbox_pool: Pool, p
 
 
 @pytest.fixture(scope="session")
-def erp_sandbox_of_session(erp_sandbox_pool: Pool, erp_sandbox_golden: Golden) -> Iterator[Sandbox]:
+def erp_sandbox_of_session(
+    request: pytest.FixtureRequest, erp_sandbox_pool: Pool, erp_sandbox_golden: Golden
+) -> Iterator[Sandbox]:
     """With ``reset = "session"``: the sandbox that all scenarios share, reset once."""
     with erp_sandbox_pool.rehearsal(erp_sandbox_golden) as sandbox:
+        note_reset(request, sandbox)
         yield sandbox
 
 
@@ -141,6 +147,8 @@ def _sandbox_of(request: pytest.FixtureRequest, settings: Settings) -> Iterator[
     golden = None if settings.reset == "never" else request.getfixturevalue("erp_sandbox_golden")
     try:
         with pool.rehearsal(golden) as sandbox:
+            if golden is not None:
+                note_reset(request, sandbox)
             yield sandbox
     except LeaseError:
         if pool.all_kept:
@@ -181,6 +189,17 @@ def erp_db(erp_sandbox: Sandbox) -> Iterator[SandboxConnection]:
     """A psycopg connection to the sandbox's database, in autocommit mode, as the owner of everything in it."""
     with erp_sandbox.connect() as connection:
         yield connection
+
+
+@pytest.fixture
+def erp_changes(erp_sandbox: Sandbox) -> Callable[..., ChangeSet]:
+    """What was changed since the reset: ``erp_changes()``, ``erp_changes("llx_societe", kind="inserted")``.
+
+    Each ``Change`` has table, key, kind, before and after, with typed values. Needs ``journal = true``, or the
+    strategy ``rewind``. Secrets are redacted (``changes.redact``); what ``changes.ignore`` names, by default
+    columns ``tms``, is left out.
+    """
+    return erp_sandbox.changes
 
 
 @pytest.fixture

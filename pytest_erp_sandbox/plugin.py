@@ -15,17 +15,29 @@ import pytest
 from .errors import AgentError, ErpSandboxError, SettingsError
 from .fixtures import *  # noqa: F403 - pytest finds a plugin's fixtures in its module
 from .redaction import REDACTOR, Redactor
-from .run import FAILED, REHEARSED, RUN, SETTINGS, SUMMARY, note, worker_input
+from .run import FAILED, REHEARSED, RESETS, RUN, SETTINGS, SUMMARY, note, times_of_resets, worker_input
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from .sandbox import Sandbox
     from .settings import Settings
 
 PREFIX = "ERP_SANDBOX_"
 
-OVERRIDES = ("reset", "refresh", "demo", "keep_failed", "lease_timeout", "jobs", "programs")
+OVERRIDES = (
+    "reset",
+    "strategy",
+    "journal",
+    "verify",
+    "refresh",
+    "demo",
+    "keep_failed",
+    "lease_timeout",
+    "jobs",
+    "programs",
+)
 """The settings that have an option, ``--erp-sandbox-…``: all that are no table."""
 
 
@@ -36,6 +48,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--erp-sandbox-reset",
         choices=("scenario", "session", "never"),
         help="when the sandbox is put back: before each scenario, once a session, or never",
+    )
+    group.addoption(
+        "--erp-sandbox-strategy",
+        choices=("restore", "rewind"),
+        help="how it is put back: by restoring the golden dump, or by undoing what was changed since (milliseconds)",
+    )
+    group.addoption(
+        "--erp-sandbox-journal",
+        action="store_const",
+        const=True,
+        help="journal what is changed, so that it can be shown (as the strategy rewind always does)",
+    )
+    group.addoption(
+        "--erp-sandbox-verify",
+        action="store_const",
+        const=True,
+        help="after each rewind, compare all of the sandbox with what it was, by other code than the rewind's",
     )
     group.addoption(
         "--erp-sandbox-refresh",
@@ -53,6 +82,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_const",
         const=True,
         help="leave a failed scenario's sandbox as it is, and say how to look at it",
+    )
+    group.addoption(
+        "--erp-sandbox-update-expected",
+        action="store_true",
+        help='write what each scenario changed into the file that its step "the changes are as expected" compares with',
     )
     group.addoption(
         "--erp-sandbox-lease-timeout",
@@ -73,14 +107,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "no_erp_sandbox: this scenario (or test) needs no sandbox, and resets none")
     config.stash[REDACTOR] = Redactor()
     config.stash[SUMMARY] = {}
+    config.stash[RESETS] = []
     config.stash[RUN] = worker_input(config).get("testrunuid") or uuid.uuid4().hex
     config.stash[SETTINGS] = settings = _read_settings(config)
     if settings is None:
         return
     if any(config.pluginmanager.hasplugin(name) for name in ("pytest-bdd", "pytest_bdd.plugin")):
-        from . import steps
+        from . import change_steps, steps
 
         config.pluginmanager.register(steps, "erp_sandbox_steps")
+        config.pluginmanager.register(change_steps, "erp_sandbox_change_steps")
     _end_orderly_on_sigterm(config)
 
 
@@ -152,7 +188,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if settings is None:
         return None
     where = "embedded demo" if settings.demo else ", ".join(place.name for place in settings.all_sandboxes)
-    return f"erp-sandbox: reset={settings.reset}, refresh={settings.refresh}, sandbox: {where}"
+    how = " by rewind" if settings.strategy == "rewind" else ""
+    return f"erp-sandbox: reset={settings.reset}{how}, refresh={settings.refresh}, sandbox: {where}"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -175,8 +212,22 @@ def pytest_runtest_makereport(
     if (sandbox := item.stash.get(REHEARSED, None)) is not None:
         with suppress(AgentError):  # a reset in the test may have made a new key, or none
             redactor.add([sandbox.key])
+        if report.failed and call.when == "call":
+            _show_changes(report, sandbox, item.config.stash[SETTINGS])
     redactor.report(report)
     return report
+
+
+def _show_changes(report: pytest.TestReport, sandbox: Sandbox, settings: Settings | None) -> None:
+    """Show what a failed scenario had changed, where that is journalled."""
+    if settings is not None and settings.journals:
+        from .changes import told
+
+        try:
+            text = told(sandbox.changes())
+        except ErpSandboxError as error:
+            text = str(error)
+        report.sections.append((f"changed in {sandbox.name}", text))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -190,23 +241,29 @@ def pytest_make_collect_report(
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand a worker's lines of the summary to the controller."""
+    """Hand a worker's part of the summary to the controller."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["erp_sandbox_summary"] = session.config.stash[SUMMARY]
+        output["erp_sandbox_resets"] = session.config.stash[RESETS]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object) -> None:
-    """Take a worker's lines of the summary."""
-    for subject, text in getattr(node, "workeroutput", {}).get("erp_sandbox_summary", {}).items():
+    """Take a worker's part of the summary."""
+    output = getattr(node, "workeroutput", {})
+    for subject, text in output.get("erp_sandbox_summary", {}).items():
         note(node.config, subject, text)  # type: ignore[attr-defined]
+    for strategy, seconds in output.get("erp_sandbox_resets", ()):
+        node.config.stash[RESETS].append((strategy, seconds))  # type: ignore[attr-defined]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What was done, and what deserves a look."""
-    notes = config.stash[SUMMARY]
-    if notes:
+    resets = config.stash[RESETS]
+    times = times_of_resets(resets)
+    texts = [*([times] if times else []), *config.stash[SUMMARY].values()]
+    if texts:
         terminalreporter.section("erp-sandbox")
-        for text in notes.values():
+        for text in texts:
             terminalreporter.line(config.stash[REDACTOR].text(text))

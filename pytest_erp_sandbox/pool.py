@@ -10,7 +10,7 @@ import psycopg
 from .errors import LeaseError, PostgresError
 from .golden import Golden
 from .postgres.adoption import read_mark
-from .postgres.lease import take_lease
+from .postgres.lease import Lease, retake, take_lease
 from .progress import Progress
 from .reach import erp_up
 from .sandbox import Sandbox
@@ -35,6 +35,7 @@ class Pool:
         self._proven: set[str] = set()
         self._recovered: set[str] = set()
         self._free = {place.database(): place for place in settings.all_sandboxes}
+        self._parked: Lease | None = None
 
     @property
     def all_kept(self) -> bool:
@@ -58,7 +59,7 @@ class Pool:
                 hint="Look into the server's log; the next reset begins at the beginning.",
             ) from error
         finally:
-            sandbox.close()
+            self._give_back(sandbox)
 
     @contextmanager
     def rehearsal(self, golden: Golden | None) -> Iterator[Sandbox]:
@@ -80,10 +81,16 @@ class Pool:
                 self._proven.add(sandbox.name)
             yield sandbox
 
+    def close(self) -> None:
+        """Close the session that was kept for the next scenario."""
+        if self._parked is not None:
+            self._parked.release()
+            self._parked = None
+
     def _take(self) -> Sandbox:
         while self._free:
             with ExitStack() as stack:
-                lease = stack.enter_context(take_lease(list(self._free), self._settings.lease_timeout, self._tell))
+                lease = stack.enter_context(self._lease())
                 mark = read_mark(lease.connection)
                 if mark is None or mark.kept != self._run:
                     place = self._free[lease.database]
@@ -102,6 +109,18 @@ class Pool:
             self._recovered.add(place.name)
             if (replicas := erp_up(self._settings, place)) is not None:
                 self._progress.say(f"the ERP of {place.name} was left scaled to 0 by a killed run: {replicas} again")
+
+    def _lease(self) -> Lease:
+        parked, self._parked = self._parked, None
+        again = retake(parked) if parked is not None else None
+        return again or take_lease(list(self._free), self._settings.lease_timeout, self._tell)
+
+    def _give_back(self, sandbox: Sandbox) -> None:
+        # The session of a rewind is worth keeping: in a new one, each statement has to be planned again.
+        if self._settings.strategy == "rewind" and sandbox.lease.park():
+            self._parked = sandbox.lease
+        else:
+            sandbox.close()
 
     def _tell(self, who_has_them: str) -> None:
         self._progress.say(f"waiting for a sandbox\n{who_has_them}")

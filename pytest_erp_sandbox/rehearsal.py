@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
     import psycopg
 
-__all__ = ["NO_VALUE", "Rehearsal", "content", "expect", "expect_rows", "shown"]
+__all__ = ["NO_VALUE", "Rehearsal", "content", "expect", "expect_rows", "has_values", "shown"]
 
 NO_VALUE = "NULL"
 """How a table says that something has no value."""
@@ -29,9 +29,11 @@ class Rehearsal:
 
     Attributes:
         kept: values, by the names under which the scenario kept them.
+        explained: changes that a step has named, so that they are nothing else.
     """
 
     kept: dict[str, str] = field(default_factory=dict)
+    explained: set[str] = field(default_factory=set)
     _answer: httpx.Response | None = None
 
     @property
@@ -105,6 +107,16 @@ def expect_rows(
     ]
     in_all = f"{_count_rows(connection, table, {})} in all"
     raise AssertionError(f"{place} has {found}, not {wanted}; rows in {table}: {', '.join([in_all, *each])}")
+
+
+def has_values(row: Mapping[str, object], values: Mapping[str, str]) -> bool:
+    """Whether a row has these values, by column: numbers are compared as numbers, everything else as text."""
+    return all(_same(_text_of(row[column]), value) for column, value in values.items())
+
+
+def _text_of(value: object) -> str:
+    """A value of a row as a step would write it."""
+    return NO_VALUE if value is None else str(value)
 
 
 def _count_rows(connection: psycopg.Connection[Any], table: str, values: Mapping[str, str]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import hashlib
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +15,20 @@ if TYPE_CHECKING:
     from .sandbox import Sandbox
     from .settings import Settings
 
-__all__ = ["FAILED", "REHEARSED", "RUN", "SETTINGS", "SUMMARY", "note", "once_a_run", "progress", "worker_input"]
+__all__ = [
+    "FAILED",
+    "REHEARSED",
+    "RESETS",
+    "RUN",
+    "SETTINGS",
+    "SUMMARY",
+    "note",
+    "note_reset",
+    "once_a_run",
+    "progress",
+    "times_of_resets",
+    "worker_input",
+]
 
 SETTINGS: pytest.StashKey[Settings | None] = pytest.StashKey()
 """The settings; None where there are none, and the plugin does nothing."""
@@ -23,6 +38,9 @@ RUN = pytest.StashKey[str]()
 
 SUMMARY = pytest.StashKey[dict[str, str]]()
 """What the summary at the end says, by subject."""
+
+RESETS: pytest.StashKey[list[tuple[str, float]]] = pytest.StashKey()
+"""The strategy of each reset, and the seconds that it took."""
 
 FAILED = pytest.StashKey[bool]()
 """On a test: whether it failed, in its setup or its steps."""
@@ -55,6 +73,48 @@ def once_a_run(
         if not file.exists():
             file.write_text(make(), encoding="utf-8")
         return file.read_text(encoding="utf-8")
+
+
+def note_reset(request: pytest.FixtureRequest, sandbox: Sandbox) -> None:
+    """Count a reset, and have the summary say which scenario made a restore of what was to be a rewind."""
+    reset = sandbox.last_reset
+    assert reset is not None
+    request.config.stash[RESETS].append((reset.strategy, reset.seconds))
+    cause = _previous_rehearsal(request, sandbox.name)
+    if reset.reason:
+        note(
+            request.config,
+            f"{sandbox.name}: restored after {cause}",
+            f"{sandbox.name} was restored instead of rewound, after {cause}: {reset.reason}",
+        )
+
+
+def _previous_rehearsal(request: pytest.FixtureRequest, sandbox: str) -> str:
+    """Which scenario was the last one in a sandbox, whichever worker it ran in; from now on it is this one."""
+    base = request.getfixturevalue("tmp_path_factory").getbasetemp()
+    folder = base.parent if worker_input(request.config) else base
+    name = hashlib.sha256(sandbox.encode()).hexdigest()[:16]
+    file = folder / f"erp-sandbox-{request.config.stash[RUN]}-{name}"
+    # Nobody else writes there: whoever rehearses has the lease.
+    previous = file.read_text(encoding="utf-8") if file.exists() else "an earlier run"
+    file.write_text(request.node.nodeid or "this session", encoding="utf-8")
+    return previous
+
+
+def times_of_resets(resets: Sequence[tuple[str, float]]) -> str:
+    """How many resets there were of each kind, and how long they took, in words; empty where there were none."""
+    parts = []
+    for strategy in ("rewind", "restore"):
+        seconds = [each for kind, each in resets if kind == strategy]
+        if seconds:
+            times = _time(median(seconds)) if len(seconds) == 1 else f"median {_time(median(seconds))}"
+            slowest = "" if len(seconds) == 1 else f", slowest {_time(max(seconds))}"
+            parts.append(f"{len(seconds)} by {strategy} ({times}{slowest})")
+    return f"resets: {', '.join(parts)}" if parts else ""
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def progress(config: pytest.Config) -> Progress:

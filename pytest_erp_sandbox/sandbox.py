@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dolibarr.agent import provision_agent, read_agent_key
+from .baseline import begin_baseline, has_agent, is_baseline_of, read_key
+from .dolibarr.agent import agent_id
 from .dolibarr.api import api_client, check_api
 from .errors import AgentError, GoldenError, LeaseError, PostgresError
-from .golden import Golden, Manifest
-from .postgres.adoption import adopt, read_mark, require_mark, write_mark
+from .golden import Golden
+from .postgres.adoption import Mark, adopt, read_mark, require_mark, write_mark
 from .postgres.archive import Archive, read_archive
 from .postgres.clients import Toolset, choose_clients, installed_toolsets
 from .postgres.connection import SandboxConnection, as_owner
 from .postgres.extensions import create_extensions, present_extensions
-from .postgres.grants import give_grants
-from .postgres.inventory import object_counts, owns_anything
+from .postgres.inventory import owns_anything
 from .postgres.lease import Lease
+from .postgres.references import foreign_keys
 from .postgres.restore import restore
+from .postgres.rewind import Fallback, Rewound, rewind
 from .postgres.tidy import analyze_large_tables, end_idle_sessions
+from .postgres.verify import read_differences
 from .postgres.wipe import wipe
 from .progress import Progress
 from .reach import erp_down
@@ -32,11 +36,27 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
-    from .settings import AgentSettings, SandboxSettings, Settings
+    from .changes import ChangeSet, Kind
+    from .settings import SandboxSettings, Settings
 
-__all__ = ["Sandbox"]
+__all__ = ["Reset", "Sandbox"]
 
 _RESET_IT = "Reset it once: `erp-sandbox reset`, or --erp-sandbox-reset=session."
+
+
+@dataclass(frozen=True)
+class Reset:
+    """How a sandbox was put back.
+
+    Attributes:
+        strategy: ``restore`` or ``rewind``.
+        seconds: how long it took.
+        reason: why it was restored although a rewind was asked for, and a baseline was there; else empty.
+    """
+
+    strategy: str
+    seconds: float
+    reason: str = ""
 
 
 class Sandbox:
@@ -45,12 +65,14 @@ class Sandbox:
     Attributes:
         name: what the settings call it.
         lease: the hold on it.
+        last_reset: how it was put back last; None before the first reset.
         idle_sessions_left: sessions of other logins, in words, that a restore left with outdated plans and types.
     """
 
     def __init__(self, lease: Lease, place: SandboxSettings, settings: Settings, progress: Progress) -> None:
         self.name = place.name
         self.lease = lease
+        self.last_reset: Reset | None = None
         self.idle_sessions_left: Sequence[str] = ()
         self._place = place
         self._settings = settings
@@ -58,17 +80,22 @@ class Sandbox:
         self._key: SecretStr | None = None
 
     def reset(self, golden: Golden) -> None:
-        """Put the sandbox back: wipe, restore the golden dump, make the agent and a new key.
+        """Put the sandbox back to the golden dump, with the agent: by a rewind where that is asked for and can be.
 
         Raises:
             ErpSandboxError: whatever stands in the way; the next reset begins at the beginning.
         """
+        begun = time.perf_counter()
         golden.mark_used()
-        self._require_fit(golden)
-        with self.erp_down() if self._place.erp.scale_per_scenario else nullcontext():
-            self.rebuild(_read_once(golden.dump, self._settings.programs), golden.manifest.extensions)
-            self._require_counts(golden.manifest)
-            self._key = self._begin_baseline(golden)
+        rewound = self._rewind(golden) if self._settings.strategy == "rewind" else None
+        if not isinstance(rewound, Rewound):
+            with self.erp_down() if self._place.erp.scale_per_scenario else nullcontext():
+                self._restore(golden)
+        self.last_reset = Reset(
+            "rewind" if isinstance(rewound, Rewound) else "restore",
+            time.perf_counter() - begun,
+            rewound.reason if isinstance(rewound, Fallback) else "",
+        )
 
     def erp_down(self) -> AbstractContextManager[None]:
         """A while in which the ERP in front is scaled to 0, where the settings name its workload in a cluster.
@@ -85,24 +112,19 @@ class Sandbox:
             GoldenError: no whole baseline is in it.
             AgentError: the agent or its key is not there any more, or not what the settings ask for.
         """
-        mark, agent = require_mark(self.lease.connection), self._settings.agent
+        mark = require_mark(self.lease.connection)
         if mark.baseline is None:
             raise GoldenError(
                 f"{self.name} holds no whole baseline: it was never reset, or a reset was cut off", hint=_RESET_IT
             )
-        if _fingerprint(agent) not in mark.baseline.split("/"):
+        if not has_agent(mark.baseline, self._settings):
             raise AgentError(
                 f"the agent of the baseline in {self.name} is not the one that the settings ask for", hint=_RESET_IT
             )
-        self._key = read_agent_key(
-            self.lease.connection,
-            login=agent.login,
-            entity=agent.entity,
-            unique_id=self._place.erp.instance_unique_id,
-        )
+        self._key = read_key(self.lease.connection, self._place, self._settings)
         if self._key is None:
             raise AgentError(
-                f"the key of {agent.login} cannot be read in {self.name}: a rehearsal has changed it, or"
+                f"the key of {self._settings.agent.login} cannot be read in {self.name}: a rehearsal has changed it, or"
                 " sandbox.erp.instance-unique-id is another than when it was made",
                 hint=_RESET_IT,
             )
@@ -181,6 +203,39 @@ class Sandbox:
         """A client of the ERP's API, authenticated as the agent; the caller closes it."""
         return api_client(self.url, self.key)
 
+    def changes(self, table: str | None = None, kind: Kind | None = None) -> ChangeSet:
+        """What was changed since the reset: rows inserted, updated, deleted; secrets are redacted.
+
+        Args:
+            table: only of this table; ``*`` matches.
+            kind: only ``inserted``, ``updated`` or ``deleted`` ones.
+
+        Raises:
+            PostgresError: nothing is journalled here (setting ``journal``).
+        """
+        from .changes import filtered, shown
+        from .postgres.changes import read_changes
+
+        found = read_changes(self.lease.connection, self._place.role)
+        return filtered(shown(found, self._settings.changes), table, kind)
+
+    def changes_in_writing(self) -> str:
+        """What was changed, in writing: the same rehearsal gives the same text in any sandbox of the same prod.
+
+        Raises:
+            PostgresError: nothing is journalled here, or not all that was changed is known.
+        """
+        from .changes import told
+        from .expected import render
+
+        found, connection, agent = self.changes(), self.lease.connection, self._settings.agent
+        if found.unseen or found.omitted:
+            raise PostgresError(f"not all that was changed is known:\n{told(found)}")
+        user = agent_id(connection, login=agent.login, entity=agent.entity)
+        named = {} if user is None else {("llx_user", user): "llx_user#agent"}
+        # The ERP's time, nearly: it is told from prod's times, which are older than a day.
+        return render(found, foreign_keys(connection), datetime.now(), named)
+
     def connect(self) -> SandboxConnection:
         """A session with the sandbox's database, in autocommit mode, as its owner; the caller closes it."""
         connection = self.lease.database.connect(self.lease.application_name)
@@ -208,6 +263,44 @@ class Sandbox:
         """Let the next one have it."""
         self.lease.release()
 
+    def _restore(self, golden: Golden) -> None:
+        """Wipe, restore the golden dump, make the agent and a new key."""
+        self._require_fit(golden)
+        self.rebuild(_read_once(golden.dump, self._settings.programs), golden.manifest.extensions)
+        self._key = begin_baseline(self.lease.connection, golden, self._place, self._settings)
+
+    def _rewind(self, golden: Golden) -> Rewound | Fallback | None:
+        """Undo what was changed since the baseline; None where the sandbox has no baseline of what is asked for."""
+        lease, place = self.lease, self._place
+        lease.check()
+        mark = read_mark(lease.connection)
+        if mark is None or mark.baseline is None or not is_baseline_of(mark.baseline, golden, place, self._settings):
+            return None
+        rewound = rewind(lease.connection, place.role, mark.baseline, lock_timeout=place.lock_timeout)
+        if isinstance(rewound, Fallback):
+            return rewound
+        if self._settings.verify:
+            self._require_equality(mark)
+        self._key = read_key(lease.connection, place, self._settings)
+        if self._key is None:
+            return Fallback("the agent's key cannot be read")
+        if mark.kept is not None:
+            with as_owner(lease.connection, place.role):
+                write_mark(lease.connection, mark, kept=None)
+        return rewound
+
+    def _require_equality(self, mark: Mark) -> None:
+        connection, role = self.lease.connection, self._place.role
+        differences = read_differences(connection, role)
+        if differences:
+            with as_owner(connection, role):
+                write_mark(connection, mark, baseline=None)  # nobody rewinds to it any more
+            raise PostgresError(
+                f"{self.name} is not as it was, although it was rewound:\n"
+                + "\n".join(f"  {difference}" for difference in differences),
+                hint="That is an error of this plugin's: please report it. The next reset restores.",
+            )
+
     def _adopt_if_empty(self) -> None:
         connection, place = self.lease.connection, self._place
         if read_mark(connection) is None and not owns_anything(connection, place.role):
@@ -226,42 +319,6 @@ class Sandbox:
             raise GoldenError(
                 f"golden dump {golden.id} was removed while this run used it; nothing was wiped", hint="Run again."
             )
-
-    def _require_counts(self, manifest: Manifest) -> None:
-        found, expected = object_counts(self.lease.connection, self._place.role), manifest.counts
-        wrong = ", ".join(
-            f"{found.get(kind, 0)} instead of {expected.get(kind, 0)} {kind}"
-            for kind in sorted({*found, *expected})
-            if found.get(kind, 0) != expected.get(kind, 0)
-        )
-        if wrong:
-            raise GoldenError(
-                f"the restored {self.name} is not what the golden dump's manifest says: {wrong}",
-                hint="Somebody else changed it meanwhile, or leave-out has changed: `erp-sandbox refresh`.",
-            )
-
-    def _begin_baseline(self, golden: Golden) -> SecretStr:
-        """Make the agent, give the grants again, and say that the baseline is whole: all of it, or nothing."""
-        connection, agent = self.lease.connection, self._settings.agent
-        with as_owner(connection, self._place.role):
-            mark = require_mark(connection)
-            if mark.grants is not None:
-                give_grants(connection, mark.grants)
-            key = provision_agent(
-                connection,
-                login=agent.login,
-                rights=agent.rights,
-                entity=agent.entity,
-                unique_id=self._place.erp.instance_unique_id,
-            )
-            baseline = f"{golden.id}/{_fingerprint(agent)}/{secrets.token_hex(4)}"
-            write_mark(connection, mark, baseline=baseline, grants=None, kept=None)
-        return key
-
-
-def _fingerprint(agent: AgentSettings) -> str:
-    """Tells whether a baseline's agent is the one that the settings ask for."""
-    return hashlib.sha256(agent.model_dump_json().encode()).hexdigest()[:16]
 
 
 @cache

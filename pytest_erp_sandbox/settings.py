@@ -33,6 +33,7 @@ else:
 
 __all__ = [
     "AgentSettings",
+    "ChangesSettings",
     "ClusterSettings",
     "DocumentsSettings",
     "ErpSettings",
@@ -250,6 +251,16 @@ class AgentSettings(_Table):
     """The company (entity) that the agent belongs to."""
 
 
+class ChangesSettings(_Table):
+    """What is shown of a rehearsal's changes."""
+
+    redact: tuple[str, ...] = ("llx_user.pass*", "*.api_key", "llx_oauth_token.*")
+    """Columns (``table.column``; ``*`` matches) of which only is said that they were changed. Constants (``llx_const``)
+    whose names say password, key, token or secret are always among them, and so are values that Dolibarr encrypted."""
+    ignore: tuple[str, ...] = ("*.tms",)
+    """Columns (``table.column``) and tables (``table``) whose changes are of no interest; ``*`` matches."""
+
+
 class Settings(BaseSettings):
     """Everything that this plugin may be told."""
 
@@ -259,6 +270,12 @@ class Settings(BaseSettings):
 
     reset: Literal["scenario", "session", "never"] = "scenario"
     """When a sandbox is put back: before each scenario, once a session, or never."""
+    strategy: Literal["restore", "rewind"] = "restore"
+    """How a sandbox is put back: by restoring the golden dump, or by undoing what was changed since that was done."""
+    journal: bool = False
+    """Journal what is changed, so that it can be shown; ``strategy = "rewind"`` always does."""
+    verify: bool = False
+    """After each rewind, compare all of the sandbox with the baseline, by other code than the rewind's."""
     refresh: Literal["auto", "always", "never"] = "auto"
     """When prod is copied anew: when the golden dump is too old, each run, or never."""
     demo: bool = False
@@ -277,6 +294,7 @@ class Settings(BaseSettings):
     golden: GoldenSettings = GoldenSettings()
     cluster: ClusterSettings = ClusterSettings()
     agent: AgentSettings = AgentSettings()
+    changes: ChangesSettings = ChangesSettings()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -297,6 +315,11 @@ class Settings(BaseSettings):
     def all_sandboxes(self) -> tuple[SandboxSettings, ...]:
         """The sandboxes, one or several."""
         return self.sandboxes or ((self.sandbox,) if self.sandbox else ())
+
+    @property
+    def journals(self) -> bool:
+        """Whether what a rehearsal changes is journalled."""
+        return self.journal or self.strategy == "rewind"
 
     def secrets(self) -> Iterator[SecretStr]:
         """Every secret that the settings hold, or libpq takes from the environment, for redaction."""
@@ -459,6 +482,7 @@ def _known_keys(path: Sequence[str]) -> list[str]:
         "documents": DocumentsSettings,
         "golden": GoldenSettings,
         "agent": AgentSettings,
+        "changes": ChangesSettings,
         "erp": ErpSettings,
     }
     names = [part for part in path if not part.isdigit()]

@@ -39,8 +39,8 @@ def erp_rehearsal() -> Rehearsal:
 def pytest_bdd_step_error(
     request: pytest.FixtureRequest, feature: Any, step: Any, step_func: Callable[..., object], exception: Exception
 ) -> None:
-    """Show what went wrong in one of these steps as the step and the reason, without this module's code."""
-    if step_func.__module__ == __name__ and not request.config.getoption("fulltrace"):
+    """Show what went wrong in one of the ready steps as the step and the reason, without this package's code."""
+    if step_func.__module__.startswith(f"{__package__}.") and not request.config.getoption("fulltrace"):
         kind = "" if isinstance(exception, AssertionError) else f"{type(exception).__name__}: "
         place = f"{feature.rel_filename}:{step.line_number}"
         raise pytest.fail.Exception(f"{step.keyword} {step.name}\n{kind}{exception}\n{place}", pytrace=False) from None

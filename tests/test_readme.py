@@ -133,6 +133,9 @@ class TestOnPostgresOfOnesOwn:
             assert preflight.ret == 0, preflight.outlines
             result = pytester.runpytest_subprocess("--erp-sandbox-reset=scenario")
             result.assert_outcomes(passed=2)
+            (pytester.path / "changes.feature").write_text(blocks("gherkin")[1])
+            result = pytester.runpytest_subprocess("--erp-sandbox-strategy=rewind")
+            result.assert_outcomes(passed=3)
         finally:
             erp.stop()
 

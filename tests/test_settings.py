@@ -79,7 +79,7 @@ def test_paths_are_relative_to_the_project(tmp_path: Path) -> None:
 
 
 def test_each_setting_that_is_no_table_has_an_option_and_each_option_a_setting() -> None:
-    tables = {"prod", "sandbox", "sandboxes", "golden", "agent", "cluster"}
+    tables = {"prod", "sandbox", "sandboxes", "golden", "agent", "changes", "cluster"}
     assert set(OVERRIDES) == set(Settings.model_fields) - tables
 
 

@@ -16,7 +16,7 @@ from .keys import key_store
 from .rights import resolve_rights
 from .rows import catch_up, columns, insert
 
-__all__ = ["provision_agent", "read_agent_key"]
+__all__ = ["agent_id", "provision_agent", "read_agent_key"]
 
 KEY_BYTES = 24
 """Random bytes in a key; it is written in hexadecimal digits, twice as many."""
@@ -85,6 +85,13 @@ def read_agent_key(
         AgentError: this is no Dolibarr's database, or there is no unique id where one is needed.
     """
     return key_store(connection, entity, unique_id).read(connection, login)
+
+
+def agent_id(connection: SandboxConnection, *, login: str, entity: int) -> int | None:
+    """The agent's number among the users; None if it is not there."""
+    query = "SELECT rowid FROM public.llx_user WHERE login = %s AND entity = %s"
+    row = connection.execute(query, [login, entity]).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _put_user(connection: SandboxConnection, login: str, entity: int) -> int:

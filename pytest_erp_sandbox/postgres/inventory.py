@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from psycopg import Connection
 
 from ._sql import query
+from .journal import SCHEMA as JOURNAL
 
 __all__ = [
     "Owned",
@@ -116,7 +117,8 @@ def lost_by_wipe(connection: Connection[Any], role: str, *, restorable_extension
     """What a wipe would take and the restore of a dump of schema public not give back.
 
     The role's own objects in schema public are not lost: the dump has prod's in their place. Neither are default
-    privileges nor schema public itself, which are recorded and made again.
+    privileges nor schema public itself, which are recorded and made again; nor the journal, which tells of what is
+    gone then.
 
     Args:
         connection: to the sandbox.
@@ -134,6 +136,9 @@ def lost_by_wipe(connection: Connection[Any], role: str, *, restorable_extension
 
 
 def _is_given_back(owned: Owned, role: str, restorable_extensions: Collection[str]) -> bool:
+    # The journal goes with the baseline that it goes back to.
+    if JOURNAL in (owned.schema, owned.name):
+        return True
     if owned.kind == "extension":
         return owned.name in restorable_extensions
     if owned.kind == "schema":

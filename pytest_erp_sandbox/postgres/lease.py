@@ -23,7 +23,7 @@ from ..errors import LeaseError
 from ._sql import query
 from .connection import APPLICATION_NAME, SandboxConnection, SandboxDatabase
 
-__all__ = ["Lease", "holders", "take_lease"]
+__all__ = ["Lease", "holders", "retake", "take_lease"]
 
 _KEY = int.from_bytes(b"erp-sand", "big")
 """The advisory lock's key; advisory locks are a database's own."""
@@ -120,6 +120,21 @@ class Lease:
             [f"{_LEASED} ", self.application_name],
         ).fetchall()
 
+    def park(self) -> bool:
+        """Let the next one have the sandbox, and keep the session for ``retake``: a rewind's plans are in it.
+
+        Returns:
+            Whether there is a session to keep.
+        """
+        try:
+            self.connection.execute(
+                "SELECT set_config('application_name', %s, false), pg_advisory_unlock(%s)", [APPLICATION_NAME, _KEY]
+            )
+        except psycopg.Error:
+            self.release()
+            return False
+        return True
+
     def release(self) -> None:
         """Let the next one have the sandbox; harmless when the connection is already gone."""
         self.connection.close()
@@ -138,6 +153,15 @@ def holders(connection: SandboxConnection) -> list[str]:
 
 def _holders(connection: SandboxConnection) -> list[tuple[int, str]]:
     return connection.execute(query(__package__, "lease_holders.sql"), {"key": _KEY}).fetchall()
+
+
+def retake(parked: Lease) -> Lease | None:
+    """A new lease on a parked one's session; None, and the session closed, where others have or want the sandbox."""
+    with suppress(psycopg.Error):
+        if parked.connection.execute("SELECT pg_try_advisory_lock(%s)", [_KEY]).fetchone() == (True,):
+            return Lease(parked.database, parked.connection)
+    parked.release()
+    return None
 
 
 def take_lease(

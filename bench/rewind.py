@@ -1,0 +1,185 @@
+"""Rewinding a sandbox of Dolibarr's shape, what its journal costs, and other ways to put a database back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import psycopg
+
+from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase
+from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal
+from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, rewind
+
+from .resets import Bench
+
+__all__ = ["Figures", "measure"]
+
+_BASELINE = "bench"
+
+_ROUND_TRIP = 0.5
+"""Milliseconds: between an application and its database in one cluster."""
+
+# About 100 rows in 5 tables, as a rehearsal leaves them: parents with children, updates, a delete.
+_SCENARIO = """
+INSERT INTO llx_societe (nom, entity, datec)
+SELECT 'Rehearsed ' || i, 1, now() FROM generate_series(1, 20) AS i;
+INSERT INTO llx_socpeople (lastname, fk_soc, entity, datec, fk_user_creat)
+SELECT 'Rehearsed ' || i, (SELECT max(rowid) FROM llx_societe) - i % 20, 1, now(), NULL
+FROM generate_series(1, 50) AS i;
+UPDATE llx_societe SET nom = nom || '*' WHERE rowid IN (SELECT rowid FROM llx_societe ORDER BY rowid LIMIT 6);
+UPDATE llx_const SET value = value || '1' WHERE rowid IN (SELECT rowid FROM llx_const ORDER BY rowid LIMIT 10);
+UPDATE llx_product SET label = label || '*' WHERE rowid IN (SELECT rowid FROM llx_product ORDER BY rowid LIMIT 5);
+DELETE FROM llx_user_rights WHERE rowid IN (SELECT rowid FROM llx_user_rights ORDER BY rowid LIMIT 1);
+"""
+_BULK = "UPDATE llx_facturedet SET description = description || '*', qty = qty + 1 WHERE rowid <= 20000"
+_SINGLE = "UPDATE llx_societe SET nom = nom || '' WHERE rowid = (SELECT min(rowid) FROM llx_societe)"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Medians in milliseconds; ``rows`` in rows, ``growth`` in bytes.
+
+    Attributes:
+        scenario: rewinding what a rehearsal changed, many times in a row.
+        rows: how many rows that were.
+        first: the first hundred of them; and ``last``, the last.
+        growth: by how much the database grew in the second half of them.
+        replica: the same in a session with ``session_replication_role = replica``.
+        nothing: rewinding nothing.
+        bulk: an update of many rows; with the journal; and its rewind.
+        single: an update of one row, without a network; with the journal.
+        round_trip: of an empty statement.
+        install: installing the journal.
+        template: ``CREATE DATABASE … TEMPLATE`` and ``DROP DATABASE``.
+    """
+
+    scenario: float
+    rows: int
+    first: float
+    last: float
+    growth: int
+    replica: float
+    nothing: float
+    bulk: float
+    bulk_journalled: float
+    bulk_rewind: float
+    single: float
+    single_journalled: float
+    round_trip: float
+    install: float
+    template: float
+
+    @property
+    def single_cost(self) -> float:
+        """By what share the journal makes an update of one row slower, at a round trip of half a millisecond."""
+        network = max(0.0, _ROUND_TRIP - self.round_trip)
+        return (self.single_journalled - self.single) / (self.single + network)
+
+
+def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
+    """Measure in the sandbox as it is after a reset.
+
+    Args:
+        bench: a sandbox, and its server.
+        rounds: of what takes long.
+        many: rewinds in a row.
+    """
+    place = bench.estate.sandboxes[0]
+    name = bench.sandbox.lease.connection.info.dbname
+    superuser = SandboxDatabase(bench.server.dsn(name), "sandbox.dsn", role=place.role)
+    with bench.sandbox.connect() as writer, superuser.connect() as replica:
+        replica.execute("SET session_replication_role = replica")
+        rewinds = _Rewinds(bench.sandbox.lease.connection, place.role, writer)
+        drop_journal(rewinds.connection, place.role)
+        round_trip = _median(200, lambda: writer.execute(""))
+        single, bulk = _median(200, rewinds.write_one), _median(rounds, rewinds.write_many)
+        install = _median(rounds, rewinds.install)
+        rewinds.undo()
+        nothing = _median(50, rewinds.undo)
+        single_journalled = _median(200, rewinds.write_one)
+        rewinds.undo()
+        bulks = [(_timed(rewinds.write_many), _timed(rewinds.undo)) for _ in range(rounds)]
+        early = rewinds.many(many // 2)
+        size = _size(writer)
+        late = rewinds.many(many // 2)
+        growth = _size(writer) - size
+        rows = rewinds.scenario().rows
+        with_replica = _Rewinds(replica, place.role, writer).many(60)[10:]
+    return Figures(
+        scenario=median(early + late),
+        rows=rows,
+        first=median(early[:100]),
+        last=median(late[-100:]),
+        growth=growth,
+        replica=median(with_replica),
+        nothing=nothing,
+        bulk=bulk,
+        bulk_journalled=median(writing for writing, _ in bulks),
+        bulk_rewind=median(undoing for _, undoing in bulks),
+        single=single,
+        single_journalled=single_journalled,
+        round_trip=round_trip,
+        install=install,
+        template=_template(bench, rounds),
+    )
+
+
+@dataclass
+class _Rewinds:
+    """The sandbox's own session, and the application's."""
+
+    connection: SandboxConnection
+    role: str
+    writer: SandboxConnection
+
+    def install(self) -> None:
+        install_journal(self.connection, self.role, _BASELINE)
+
+    def write_one(self) -> None:
+        self.writer.execute(_SINGLE)
+
+    def write_many(self) -> None:
+        self.writer.execute(_BULK)
+
+    def undo(self) -> Rewound:
+        outcome = rewind(self.connection, self.role, _BASELINE)
+        if isinstance(outcome, Fallback):
+            raise SystemExit(f"cannot rewind: {outcome.reason}")
+        return outcome
+
+    def scenario(self) -> Rewound:
+        self.writer.execute(_SCENARIO)
+        return self.undo()
+
+    def many(self, times: int) -> list[float]:
+        return [1000 * self.scenario().seconds for _ in range(times)]
+
+
+def _template(bench: Bench, rounds: int) -> float:
+    """How long a copy of prod takes, and dropping it again, as the superuser."""
+    with psycopg.connect(bench.server.dsn().get_secret_value(), autocommit=True) as admin:
+
+        def copy_and_drop() -> None:
+            admin.execute("CREATE DATABASE bench_copy TEMPLATE erp")
+            admin.execute("DROP DATABASE bench_copy")
+
+        return _median(rounds, copy_and_drop)
+
+
+def _median(rounds: int, action: Callable[[], object]) -> float:
+    return median(_timed(action) for _ in range(rounds))
+
+
+def _timed(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return 1000 * (time.perf_counter() - begun)
+
+
+def _size(connection: SandboxConnection) -> int:
+    row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,153 @@
+"""What a rehearsal has changed, as people may see it: without secrets, without what is of no interest; and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
+
+from .postgres.changes import Change, ChangeSet, Row
+
+if TYPE_CHECKING:
+    from .settings import ChangesSettings
+
+__all__ = ["Change", "ChangeSet", "Kind", "Redacted", "filtered", "shown", "told"]
+
+Kind = Literal["inserted", "updated", "deleted"]
+
+_SECRET_NAMES = ("password", "passwd", "key", "token", "secret")
+"""What the name of a constant (``llx_const``) says when its value is one."""
+
+_ENCRYPTED = "dolcrypt:"
+"""With which Dolibarr's encrypted values begin, wherever they are."""
+
+_LONGEST_VALUE = 200
+"""Characters of a value that are shown."""
+
+MANY = 50
+"""Changes that a message shows."""
+
+
+@dataclass(frozen=True)
+class Redacted:
+    """Stands in for a value that nobody is to see.
+
+    Attributes:
+        is_new: whether it is another than before; that is all that is said.
+    """
+
+    is_new: bool = False
+
+    def __str__(self) -> str:
+        return "[redacted, changed]" if self.is_new else "[redacted]"
+
+    __repr__ = __str__
+
+
+def shown(found: ChangeSet, settings: ChangesSettings) -> ChangeSet:
+    """The changes without secrets (``changes.redact``), and without what nobody asks for (``changes.ignore``)."""
+    kept = (_without_ignored(change, settings.ignore) for change in found)
+    changes = tuple(_redacted(change, settings.redact) for change in kept if change is not None)
+    unseen = tuple(each for each in found.unseen if not _is_named(each.what, None, settings.ignore))
+    return replace(found, changes=changes, unseen=unseen)
+
+
+def filtered(found: ChangeSet, table: str | None, kind: Kind | None) -> ChangeSet:
+    """Those of a table (``*`` matches) and of a kind; None is any."""
+    changes = tuple(
+        change
+        for change in found
+        if (table is None or fnmatchcase(change.table, table)) and (kind is None or change.kind == kind)
+    )
+    return replace(found, changes=changes)
+
+
+def told(found: ChangeSet, limit: int | None = MANY) -> str:
+    """The changes as text: table and key, and each column with what it was and what it is."""
+    lines = [line for change in found.changes[:limit] for line in _lines(change)]
+    left = found.omitted + len(found.changes[limit:] if limit is not None else ())
+    if left:
+        lines.append(f"and {left:,} more {'change' if left == 1 else 'changes'}")
+    lines += [f"{each.what} was changed, and it is not known how: {each.reason}" for each in found.unseen]
+    return "\n".join(lines) or "nothing was changed"
+
+
+def name_of(change: Change) -> str:
+    """A table and its row's key: ``llx_societe 12``, ``llx_const name=MAIN_MODULE, entity=1``."""
+    if not change.key:
+        return change.table
+    if len(change.key) == 1:
+        return f"{change.table} {_text(*change.key.values())}"
+    return f"{change.table} {', '.join(f'{name}={_text(value)}' for name, value in change.key.items())}"
+
+
+def _lines(change: Change) -> Iterator[str]:
+    yield f"{change.kind} {name_of(change)}"
+    before, after = change.before or {}, change.after or {}
+    for column in change.columns:
+        if change.kind == "updated":
+            is_secret = isinstance(after[column], Redacted)
+            yield f"    {column}: {'changed' if is_secret else f'{_text(before[column])} → {_text(after[column])}'}"
+        elif (value := (after or before)[column]) is not None:
+            yield f"    {column}: {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    text = repr(value) if isinstance(value, str | bytes) else str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}… ({len(text):,} characters)"
+
+
+def _without_ignored(change: Change, ignore: Collection[str]) -> Change | None:
+    if _is_named(change.table, None, ignore):
+        return None
+    ignored = {column for column in change.after or change.before or {} if _is_named(change.table, column, ignore)}
+    if change.kind == "updated" and ignored.issuperset(change.columns):
+        return None
+    return _with_rows(change, lambda row: {name: value for name, value in row.items() if name not in ignored})
+
+
+def _redacted(change: Change, redact: Collection[str]) -> Change:
+    row = change.after or change.before or {}
+    secret = {column for column in row if _is_named(change.table, column, redact)} | _secrets_by_content(change)
+    differ = set(change.columns) if change.kind == "updated" else set()
+    return replace(
+        change,
+        # A number is no secret, and tells which row it is.
+        key=change.key and {name: _hide(value, name in secret, False) for name, value in change.key.items()},
+        before=change.before and {name: _hide(value, name in secret, False) for name, value in change.before.items()},
+        after=change.after
+        and {name: _hide(value, name in secret, name in differ) for name, value in change.after.items()},
+    )
+
+
+def _hide(value: object, is_secret: bool, is_new: bool) -> object:
+    return Redacted(is_new) if is_secret and not isinstance(value, int) and value is not None else value
+
+
+def _secrets_by_content(change: Change) -> set[str]:
+    """The columns whose values give away that they are secrets, before or after."""
+    rows = [row for row in (change.before, change.after) if row is not None]
+    found = {
+        column
+        for row in rows
+        for column, value in row.items()
+        if isinstance(value, str) and value.startswith(_ENCRYPTED)
+    }
+    if change.table == "llx_const" and any(
+        word in str(row.get("name", "")).lower() for row in rows for word in _SECRET_NAMES
+    ):
+        found.add("value")
+    return found
+
+
+def _is_named(table: str, column: str | None, patterns: Iterable[str]) -> bool:
+    """Whether a pattern, ``table.column`` or ``table``, names this."""
+    name = table if column is None else f"{table}.{column}"
+    return any(fnmatchcase(name, pattern) for pattern in patterns if ("." in pattern) == (column is not None))
+
+
+def _with_rows(change: Change, part: Callable[[Row], Row]) -> Change:
+    return replace(change, before=change.before and part(change.before), after=change.after and part(change.after))

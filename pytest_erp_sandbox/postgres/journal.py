@@ -1,0 +1,227 @@
+"""The journal of an adopted sandbox: which rows were written since the baseline, and what they were."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.abc import AdaptContext
+from psycopg.rows import dict_row
+
+from ..errors import PostgresError
+from ._sql import query
+from .adoption import require_mark
+from .connection import SandboxConnection, as_owner, identify
+from .verify import note_contents
+
+__all__ = [
+    "LATE",
+    "SCHEMA",
+    "Pieces",
+    "drop_journal",
+    "fill",
+    "form",
+    "has_journal",
+    "install_journal",
+    "journalled_baseline",
+    "read_pieces",
+    "shown_name",
+]
+
+SCHEMA = "erp_sandbox_journal"
+
+LATE = "ES002"
+"""The SQLSTATE for transactions that would not end; the journal's own."""
+
+LARGE = 8 * 2**20
+"""From this many bytes on, a table has a journal of its own, typed: bulk statements are cheaper, installing dearer."""
+
+_SCRIPTS = ("journal", "rewind.sql", "tally_", "undo")
+
+_LOCK_TIMEOUT = timedelta(seconds=10)
+
+Pieces = Mapping[str, Any]
+"""A table, and the pieces of SQL that its triggers and its undo are made of: a row of ``journal_tables.sql``."""
+
+
+def install_journal(
+    connection: SandboxConnection,
+    role: str,
+    baseline: str,
+    *,
+    lock_timeout: timedelta = _LOCK_TIMEOUT,
+    verifiable: bool = False,
+    large: int = LARGE,
+) -> None:
+    """Begin to journal: what the sandbox holds now is the baseline that a rewind will bring back.
+
+    An earlier journal is dropped. Waits for transactions that are writing, for as long as ``lock_timeout``. Within a
+    transaction it has to be the last step: what the same transaction writes afterwards is undone by the first rewind,
+    and what it defines afterwards is not noticed.
+
+    Args:
+        connection: to an adopted sandbox.
+        role: the sandbox's owner.
+        baseline: what the baseline is called; a rewind asks for it by this name.
+        lock_timeout: how long to wait for others.
+        verifiable: whether to note the contents of all tables, for ``read_differences``; that reads everything once.
+        large: the size of a table, in bytes, from which on it has a journal of its own.
+
+    Raises:
+        NotASandboxError: the database is not adopted.
+        PostgresError: others write for longer than ``lock_timeout``, or the server refused.
+    """
+    require_mark(connection)
+    try:
+        with as_owner(connection, role):
+            # One transaction for all: the locks of creating triggers keep everybody from writing until the commit.
+            connection.execute(
+                "SELECT set_config('lock_timeout', %s, true), set_config('client_min_messages', 'error', true),"
+                " set_config('check_function_bodies', 'off', true), set_config('search_path', 'pg_catalog', true),"
+                " set_config('synchronous_commit', 'off', true), set_config('erp_sandbox.large', %s, true),"
+                " set_config('jit', 'off', true)",
+                [f"{int(lock_timeout.total_seconds() * 1000)}ms", str(large)],
+            )
+            connection.execute("DROP SCHEMA IF EXISTS erp_sandbox_journal CASCADE")
+            connection.execute(query(__package__, "journal.sql"))
+            _watch(connection)
+            connection.execute(query(__package__, "rewind.sql"))
+            connection.execute(
+                "SELECT erp_sandbox_journal.note_sequences(), erp_sandbox_journal.begin_baseline(%s, %s, %s)",
+                [baseline, form(), lock_timeout],
+            )
+            if verifiable:
+                note_contents(connection, role)
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.errors.LockNotAvailable) or error.sqlstate == LATE:
+            raise PostgresError(
+                f"the journal cannot be installed: others write for longer than {lock_timeout}",
+                hint="End their transactions, or raise sandbox.lock-timeout.",
+            ) from None
+        raise PostgresError(f"the journal cannot be installed: {str(error).strip()}") from None
+
+
+def drop_journal(connection: SandboxConnection, role: str) -> None:
+    """Journal no longer, and leave no trace of it in the database; nothing where there is no journal."""
+    with as_owner(connection, role):
+        connection.execute("SET LOCAL client_min_messages = error")
+        connection.execute("DROP SCHEMA IF EXISTS erp_sandbox_journal CASCADE")
+
+
+def has_journal(connection: SandboxConnection) -> bool:
+    """Whether the connected database has a journal, whatever it is worth."""
+    return connection.execute("SELECT to_regnamespace('erp_sandbox_journal') IS NOT NULL").fetchone() == (True,)
+
+
+def journalled_baseline(connection: SandboxConnection, role: str) -> str | None:
+    """The name of the baseline that the journal goes back to; None where there is no journal of this very database."""
+    here = identify(connection)
+    with as_owner(connection, role):
+        if connection.execute("SELECT to_regclass('erp_sandbox_journal.baseline')").fetchone() == (None,):
+            return None
+        row = connection.execute(
+            "SELECT id FROM erp_sandbox_journal.baseline"
+            " WHERE (system_identifier, database, form) = (%s, %s::bigint::oid, %s)",
+            [here.system_identifier, here.oid, form()],
+        ).fetchone()
+    return None if row is None else str(row[0])
+
+
+@cache
+def form() -> str:
+    """Tells one version of the journal's scripts from others."""
+    scripts = (path for path in files(__package__).iterdir() if path.name.startswith(_SCRIPTS))
+    texts = [path.read_bytes() for path in sorted(scripts, key=lambda path: path.name)]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
+
+
+def shown_name(name: str) -> str:
+    """A table's name as people know it: without its schema where that is ``public``."""
+    return name.removeprefix("public.")
+
+
+def _watch(connection: SandboxConnection) -> None:
+    """Put triggers on every table, and keep what undoes their rows."""
+    connection.execute(query(__package__, "journal_tables.sql"))
+    tables = read_pieces(connection)
+    watched = [table for table in tables if table["obstacle"] is None]
+    writers = {table["writer"].text: fill("journal_writer.sql", table) for table in watched}
+    # In one script for all.
+    connection.execute(
+        sql.SQL(";\n").join(
+            [
+                *(fill("journal_own.sql", table) for table in watched if table["own"]),
+                *writers.values(),
+                *(fill("journal_triggers.sql", table) for table in watched),
+                *(_entangled(table) if table["entangled"] else _undo_function(table) for table in watched),
+                *(fill("journal_mark.sql", table) for table in tables if table["obstacle"]),
+                sql.SQL("ALTER TABLE erp_sandbox_journal.tables ADD PRIMARY KEY (relation)"),
+            ]
+        )
+    )
+
+
+def _undo_function(table: Pieces) -> sql.Composed:
+    """The function that undoes one table's rows; for those that need not be undone together with others'."""
+    body = _sql("undo.sql").format(**_undo(table))
+    if _form(table) == "keyed" and (
+        table["spares_triggers"] or (table["may_have_to_replace"] and table["may_replace"])
+    ):
+        body = _sql("undo_or_replace.sql").format(**_undo(table), **_undo(table, replace=True))
+    return _sql("undo_function.sql").format(oid=table["oid"], body=sql.Literal(body.as_string()))
+
+
+def _entangled(table: Pieces) -> sql.Composed:
+    """Note the table's part of the statement that undoes the tables that must be undone together."""
+    parts = {**_undo(table), **_undo(table, replace=True)}
+    texts = {name: sql.Literal(part.as_string()) for name, part in parts.items()}
+    return _sql("undo_entangled.sql").format(oid=table["oid"], **texts)
+
+
+def _undo(table: Pieces, *, replace: bool = False) -> dict[str, sql.Composed]:
+    """What undoes one table's rows, and what counts them; with ``replace``, taking them out first if that is safe."""
+    anew = sql.SQL("true" if table["must_replace"] or (replace and table["may_replace"]) else "false")
+    prefix = "replacing_" if replace else ""
+    return {f"{prefix}{part}": fill(f"{part}_{_form(table)}.sql", table, replace=anew) for part in ("undo", "tally")}
+
+
+def _form(table: Pieces) -> str:
+    return "keyless" if table["key_names"] is None else "keyed"
+
+
+class Piece(sql.Composable):
+    """A piece of SQL that the server has made, with every name in it quoted: taken as it is, braces and all."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """As the connection wants it."""
+        connection = context.connection if context else None
+        return self.text.encode(connection.info.encoding if connection else "utf-8")
+
+
+def read_pieces(connection: SandboxConnection, where: LiteralString = "true") -> list[Pieces]:
+    """The journalled tables, or those of them that the condition is true of."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            sql.SQL("SELECT * FROM erp_sandbox_journal.tables WHERE {} ORDER BY name").format(sql.SQL(where))
+        ).fetchall()
+    return [{name: Piece(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+
+
+def fill(name: str, table: Pieces, **more: sql.Composable) -> sql.Composed:
+    """The template of that name with the table's pieces in it."""
+    return _sql(name).format(**table, **more)
+
+
+@cache
+def _sql(name: str) -> sql.SQL:
+    return sql.SQL(query(__package__, name))

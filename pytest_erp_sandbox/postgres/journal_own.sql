@@ -1,0 +1,2 @@
+CREATE TABLE {own} (call bigint NOT NULL, is_new boolean NOT NULL, {definitions})
+    WITH (autovacuum_enabled = false)

@@ -1,0 +1,45 @@
+CREATE FUNCTION erp_sandbox_journal.{writer}() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres'
+    SET extra_float_digits = 1 SET bytea_output = 'hex' SET timezone = 'UTC' SET lc_monetary = 'C' AS $body$
+<<erp_sandbox>>
+DECLARE
+    call bigint;
+    stack text;
+    relation oid := TG_RELID;
+    is_affected boolean;
+    lines bigint := 0;
+    more bigint := 0;
+BEGIN
+    IF current_setting('erp_sandbox.rewinding', true) = pg_current_xact_id_if_assigned()::text THEN
+        -- Below another trigger it is not one of the undo's own statements, but what a foreign key made of one.
+        IF pg_trigger_depth() > 1 THEN
+            IF TG_OP = 'INSERT' THEN
+                is_affected := EXISTS (SELECT FROM new_rows);
+            ELSE
+                is_affected := EXISTS (SELECT FROM old_rows);
+            END IF;
+            IF is_affected THEN
+                RAISE EXCEPTION USING ERRCODE = 'ES001',
+                    MESSAGE = format('undoing set off further changes in %s', erp_sandbox.relation::regclass);
+            END IF;
+        END IF;
+        RETURN NULL;
+    END IF;
+    call := nextval('erp_sandbox_journal.call_ids');
+    IF TG_OP = 'UPDATE' THEN
+        {both_rows};
+    ELSIF TG_OP = 'INSERT' THEN
+        {new_rows};
+    ELSE
+        {old_rows};
+    END IF;
+    GET DIAGNOSTICS lines = ROW_COUNT;
+    IF erp_sandbox.lines + erp_sandbox.more > 0 THEN
+        GET DIAGNOSTICS stack = PG_CONTEXT;
+        INSERT INTO erp_sandbox_journal.calls
+        VALUES (erp_sandbox.call, erp_sandbox.relation, left(TG_OP, 1)::"char", strpos(stack, chr(10)) > 0,
+            statement_timestamp(), erp_sandbox.lines + erp_sandbox.more);
+    END IF;
+    RETURN NULL;
+END
+$body$

@@ -1,0 +1,174 @@
+"""Rewind: undo exactly what was written since the baseline, in one transaction, or say why it cannot be done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from ..errors import PostgresError
+from .connection import SandboxConnection
+from .journal import LATE, SCHEMA, Piece, form, shown_name
+
+__all__ = ["Fallback", "Rewound", "UndoneTable", "rewind"]
+
+_LOCK_TIMEOUT = timedelta(seconds=10)
+
+# Raised by rewind.sql.
+_CANNOT = "ES001"
+_BEGUN = "ES003"
+
+# How long a rewind stands in the way of those who had only begun to write; doubled each time. An autovacuum that is in
+# its own way gives up after a second.
+_GRACE = timedelta(milliseconds=50)
+
+_PASSING = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
+
+
+@dataclass(frozen=True)
+class UndoneTable:
+    """What was undone in one table, in rows.
+
+    Attributes:
+        table: its name, without its schema where that is ``public``, quoted where SQL needs it.
+        removed: rows that had been inserted.
+        changed: rows that had been updated.
+        restored: rows that had been deleted.
+    """
+
+    table: str
+    removed: int
+    changed: int
+    restored: int
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """A rewind that took place.
+
+    Attributes:
+        tables: what was undone, for each table that had been written to.
+        seconds: how long it took, waiting for others included.
+    """
+
+    tables: tuple[UndoneTable, ...]
+    seconds: float
+
+    @property
+    def rows(self) -> int:
+        """How many rows were undone."""
+        return sum(table.removed + table.changed + table.restored for table in self.tables)
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A rewind that did not take place: it cannot be proven that it would give the baseline. Nothing was done.
+
+    Attributes:
+        reason: why a restore is needed, in words.
+    """
+
+    reason: str
+
+
+def rewind(
+    connection: SandboxConnection, role: str, baseline: str, *, lock_timeout: timedelta = _LOCK_TIMEOUT
+) -> Rewound | Fallback:
+    """Bring the sandbox back to the baseline that ``install_journal`` began with, or say why only a restore does.
+
+    Waits for transactions that have written, for as long as ``lock_timeout``; readers do not matter. In a session with
+    ``session_replication_role = replica`` neither triggers nor foreign keys cost anything.
+
+    Args:
+        connection: idle and in autocommit mode; always the same one, as it keeps the plans.
+        role: the sandbox's owner.
+        baseline: what the baseline is called.
+        lock_timeout: how long to wait for others.
+
+    Raises:
+        PostgresError: others write for longer than ``lock_timeout``; they are named. Or the connection was lost.
+            Nothing was done.
+    """
+    assert connection.info.transaction_status is TransactionStatus.IDLE
+    begun = time.perf_counter()
+    grace = _GRACE
+    while True:
+        try:
+            left = lock_timeout.total_seconds() - (time.perf_counter() - begun)
+            rows = _attempt(connection, role, baseline, timedelta(seconds=max(left, 0)), grace)
+            break
+        except psycopg.Error as error:
+            _roll_back(connection)
+            if _is_passing(error) and time.perf_counter() - begun < lock_timeout.total_seconds():
+                grace *= 2
+                continue
+            return _explained(error, lock_timeout)
+    tables = tuple(UndoneTable(shown_name(name), *counts) for name, *counts, _ in rows)
+    journals = {bloated for *_, bloated in rows if bloated is not None}
+    if journals:
+        _make_room(connection, role, [name for name, *_ in rows], {"calls", *journals})
+    return Rewound(tables, time.perf_counter() - begun)
+
+
+def _attempt(
+    connection: SandboxConnection, role: str, baseline: str, patience: timedelta, grace: timedelta
+) -> list[tuple[Any, ...]]:
+    # All in one message: each round trip would cost as much as the undo of a table.
+    script = sql.SQL(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;"
+        " SET LOCAL ROLE {role}; SET LOCAL synchronous_commit = off; SET LOCAL client_min_messages = error;"
+        " SELECT * FROM {rewind}({baseline}, {form}, {patience}, {grace}); COMMIT"
+    ).format(
+        role=sql.Identifier(role),
+        rewind=sql.Identifier(SCHEMA, "rewind"),
+        baseline=sql.Literal(baseline),
+        form=sql.Literal(form()),
+        patience=sql.Literal(patience),
+        grace=sql.Literal(grace),
+    )
+    cursor = connection.execute(script)
+    for _ in range(5):
+        cursor.nextset()
+    return cursor.fetchall()
+
+
+def _is_passing(error: psycopg.Error) -> bool:
+    """Whether others, who had only begun to write, were in the way: once they have ended, another attempt succeeds."""
+    return error.sqlstate == _BEGUN or isinstance(error, _PASSING)
+
+
+def _roll_back(connection: SandboxConnection) -> None:
+    if not connection.closed:
+        connection.execute("ROLLBACK")
+
+
+def _explained(error: psycopg.Error, lock_timeout: timedelta) -> Fallback:
+    said = (error.diag.message_primary or str(error)).strip()
+    if error.sqlstate == LATE or _is_passing(error):
+        raise PostgresError(
+            f"the sandbox cannot be rewound: others have written and not ended their transactions for {lock_timeout}:"
+            f" {said}",
+            hint="Commit or end their transactions, or raise sandbox.lock-timeout.",
+        )
+    if error.sqlstate is None or isinstance(error, psycopg.OperationalError):
+        raise PostgresError(f"the sandbox was not rewound: {said}")
+    if isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedFunction):
+        return Fallback("there is no journal, or another version of this program made it")
+    return Fallback(said if error.sqlstate == _CANNOT else f"the undo failed: {said}")
+
+
+def _make_room(connection: SandboxConnection, role: str, tables: Sequence[str], journals: Collection[str]) -> None:
+    """Vacuum what rewinds delete from as much as others insert into: in short succession, autovacuum is too late."""
+    names = [*map(Piece, tables), *(sql.Identifier(SCHEMA, journal) for journal in sorted(journals))]
+    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+    try:
+        # Whoever holds a lock on a table needs it more.
+        connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(sql.SQL(", ").join(names)))
+    finally:
+        connection.execute("SET ROLE NONE")

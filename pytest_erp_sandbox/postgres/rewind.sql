@@ -1,0 +1,189 @@
+-- Undoes the tables whose foreign keys act, or are checked, at the end of each statement, in one: then they find nothing
+-- to do, and nothing missing.
+CREATE FUNCTION erp_sandbox_journal.undo_entangled(dirty oid[]) RETURNS SETOF erp_sandbox_journal.undone
+    LANGUAGE plpgsql AS $body$
+DECLARE
+    form text := 'WITH %s SELECT array_agg(tally::erp_sandbox_journal.undone) FROM (%s) AS tally';
+    statement text;
+    replacing text;
+    all_undone erp_sandbox_journal.undone[];
+BEGIN
+    SELECT format(form, string_agg(undo, ', '), string_agg(tally, ' UNION ALL ')),
+        format(form, string_agg(replacing_undo, ', '), string_agg(replacing_tally, ' UNION ALL '))
+    INTO statement, replacing
+    FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty);
+    BEGIN
+        EXECUTE statement INTO all_undone;
+    EXCEPTION WHEN unique_violation OR exclusion_violation THEN
+        EXECUTE replacing INTO all_undone;
+    END;
+    RETURN QUERY SELECT * FROM unnest(all_undone);
+END
+$body$;
+
+-- Puts back what was written since the baseline; a line for each table. Raises ES001 for what cannot be put back, and
+-- ES002 or ES003 for transactions that would not end.
+CREATE FUNCTION erp_sandbox_journal.rewind(expected_baseline text, expected_form text, patience interval, grace interval)
+    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, bloated text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
+    SET timezone = 'UTC' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' SET row_security = off
+    -- Plans are kept: they must be good for journals of any size. Tables are reached by their keys.
+    SET plan_cache_mode = 'force_generic_plan' SET enable_seqscan = off SET jit = off
+    SET max_parallel_workers_per_gather = 0 AS $body$
+#variable_conflict use_column
+DECLARE
+    baseline record;
+    own_xid xid8;
+    reason text;
+    dirty oid[];
+    nested oid[];
+    replaced oid[];
+    statement text;
+    enabling text[] := '{}';
+    touched record;
+    undone record;
+    moved erp_sandbox_journal.sequence_state[];
+    sequence erp_sandbox_journal.sequence_state;
+BEGIN
+    SELECT *, age(xmin) AS since INTO baseline FROM erp_sandbox_journal.baseline;
+    reason := CASE
+        WHEN baseline.id IS NULL THEN 'the journal has no baseline'
+        WHEN baseline.id <> expected_baseline THEN 'the journal is of another baseline'
+        WHEN baseline.form <> expected_form THEN 'the journal was made by another version of this program'
+        WHEN baseline.database <> (SELECT oid FROM pg_database WHERE datname = current_database())
+            OR baseline.system_identifier <> (SELECT system_identifier FROM pg_control_system())
+            THEN 'the journal was made for another database'
+        WHEN NOT EXISTS (SELECT FROM erp_sandbox_journal.uncrashed)
+            THEN 'the server has crashed since the baseline, and unlogged tables were emptied'
+        ELSE baseline.obstacle
+    END;
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
+    END IF;
+
+    -- No transaction on the whole server has had a number since the last rewind's: nobody has written. (A snapshot would
+    -- not tell, it leaves out the youngest that still run.) Only sequences can move without a number.
+    IF baseline.since = 1 AND NOT EXISTS (SELECT FROM erp_sandbox_journal.moved_sequences()) THEN
+        RETURN;
+    END IF;
+
+    -- First: what is still running is older than this, and what comes later is younger.
+    own_xid := pg_current_xact_id();
+    PERFORM set_config('erp_sandbox.rewinding', own_xid::text, true);
+    PERFORM erp_sandbox_journal.await_writers(patience, grace);
+
+    reason := erp_sandbox_journal.altered(baseline.since);
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'the catalogue is not as it was (' || reason || ')';
+    END IF;
+
+    SELECT coalesce(array_agg(DISTINCT relation), '{}'),
+        coalesce(array_agg(DISTINCT relation) FILTER (WHERE calls.nested), '{}')
+    INTO dirty, nested FROM erp_sandbox_journal.calls;
+
+    reason := erp_sandbox_journal.lost(dirty);
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
+    END IF;
+
+    SELECT string_agg(format('%s was written, and %s', tables.name, tables.obstacle), '; ' ORDER BY tables.name)
+    INTO reason FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND obstacle IS NOT NULL;
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
+    END IF;
+
+    SELECT array_agg(state), string_agg(CASE WHEN (state).is_cached THEN format(
+        'the sequence %s has moved, and sessions may hold values of it in store', (state).sequence::regclass) END, '; ')
+    INTO moved, reason FROM erp_sandbox_journal.moved_sequences() AS state;
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
+    END IF;
+
+    SELECT string_agg(tables.name || ' was written by statements within statements', '; ')
+    INTO reason FROM erp_sandbox_journal.tables
+    WHERE tables.relation = ANY (nested) AND erp_sandbox_journal.doubts(tables.relation) > 0;
+    IF reason IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
+    END IF;
+
+    -- A few rows are sooner taken out and put in again than triggers on updates are switched off, and plans made anew.
+    SELECT coalesce(array_agg(tables.relation), '{}') INTO replaced
+    FROM erp_sandbox_journal.tables
+    JOIN (
+        SELECT relation FROM erp_sandbox_journal.calls
+        GROUP BY relation HAVING sum(lines) <= 100 AND bool_or(operation <> 'I')
+    ) AS few ON few.relation = tables.relation
+    WHERE spares_triggers AND current_setting('session_replication_role') <> 'replica';
+
+    -- No trigger of the users' own may fire: the rows are to be exactly what they were. In a session that is a replica,
+    -- hardly any would, and no foreign key is checked: the baseline's held.
+    FOR touched IN
+        SELECT tgrelid::regclass AS name,
+            string_agg(format('DISABLE TRIGGER %I', tgname), ', ') AS disabling,
+            string_agg(format('ENABLE %s TRIGGER %I',
+                CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' ELSE '' END, tgname), ', ') AS enabling
+        FROM pg_trigger
+        JOIN (
+            SELECT relation, bool_or(operation <> 'I') AS has_old, bool_or(operation <> 'D') AS has_new,
+                bool_or(operation = 'U') AS has_both
+            FROM erp_sandbox_journal.calls WHERE relation <> ALL (replaced) GROUP BY relation
+        ) AS written ON written.relation = tgrelid
+        WHERE NOT tgisinternal
+            AND tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)
+            AND tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}')
+            AND tgtype & 28 > 0
+            -- Those for each statement fire even if there is no row.
+            AND (has_both OR (has_old AND has_new) OR (has_old AND tgtype & 4 > 0) OR (has_new AND tgtype & 8 > 0)
+                OR tgtype & 1 = 0)
+        GROUP BY tgrelid
+    LOOP
+        EXECUTE format('ALTER TABLE %s %s', touched.name, touched.disabling);
+        enabling := enabling || format('ALTER TABLE %s %s', touched.name, touched.enabling);
+    END LOOP;
+    SET CONSTRAINTS ALL DEFERRED;
+
+    FOR touched IN
+        SELECT format('SELECT * FROM erp_sandbox_journal.undo_%s(%L)', tables.relation, tables.relation = ANY (replaced)) AS statement
+        FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND NOT entangled
+        UNION ALL
+        SELECT format('SELECT * FROM erp_sandbox_journal.undo_entangled(%L)', array_agg(tables.relation))
+        FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
+    LOOP
+        FOR undone IN EXECUTE touched.statement LOOP
+            SELECT tables.name, CASE WHEN tables.own IS NULL THEN 'rows' ELSE 'rows_' || tables.oid END
+            INTO table_name, bloated FROM erp_sandbox_journal.tables WHERE tables.relation = undone.relation;
+            IF undone.is_wrong THEN
+                RAISE EXCEPTION USING ERRCODE = 'ES001',
+                    MESSAGE = format('the rows of %s do not add up to what the journal has of them', table_name);
+            END IF;
+            removed := undone.removed;
+            changed := undone.changed;
+            restored := undone.restored;
+            IF pg_relation_size('erp_sandbox_journal.' || bloated) < 1048576
+                AND pg_relation_size('erp_sandbox_journal.calls') < 262144
+            THEN
+                bloated := NULL;
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+    SET CONSTRAINTS ALL IMMEDIATE;
+    FOREACH statement IN ARRAY enabling LOOP
+        EXECUTE statement;
+    END LOOP;
+
+    DELETE FROM erp_sandbox_journal.rows;
+    DELETE FROM erp_sandbox_journal.calls;
+    FOR touched IN SELECT own FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND own IS NOT NULL LOOP
+        EXECUTE format('DELETE FROM %s', touched.own);
+    END LOOP;
+    -- Now it is as young as this transaction.
+    UPDATE erp_sandbox_journal.baseline SET id = id;
+
+    -- Last: a sequence keeps its value even if the transaction fails.
+    FOREACH sequence IN ARRAY coalesce(moved, '{}') LOOP
+        PERFORM setval(sequence.sequence, sequence.last_value, sequence.is_called);
+    END LOOP;
+END
+$body$

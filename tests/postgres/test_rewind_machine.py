@@ -1,0 +1,267 @@
+"""A state machine that makes schemas and workloads, rewinds, and compares; and mutants that it must find out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any, ClassVar, LiteralString, NamedTuple
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from psycopg.pq import TransactionStatus
+
+from pytest_erp_sandbox.demo.server import Server
+from pytest_erp_sandbox.errors import PostgresError
+from pytest_erp_sandbox.postgres import journal
+from pytest_erp_sandbox.postgres._sql import query
+from pytest_erp_sandbox.postgres.rewind import Fallback
+
+from .rewinding import OTHER, ROLE, JournalledSandbox, journalled_sandbox
+from .workloads import SETTINGS, TABLES, meddling, schemas, statements
+
+EXAMPLES = int(os.environ.get("ERP_SANDBOX_TEST_EXAMPLES", "100"))
+
+SESSIONS = st.integers(0, 2)
+
+
+class RewindMachine(RuleBasedStateMachine):
+    """Three sessions of the application's write as they like; every now and then it is all undone."""
+
+    sandbox: ClassVar[JournalledSandbox]
+    tables: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.sessions = [self.stack.enter_context(self.sandbox.application(role)) for role in (ROLE, ROLE, OTHER)]
+        for session in self.sessions:
+            self._settle(session)
+        self.is_spoilt = False
+
+    @initialize(data=st.data(), typed=st.booleans(), set_to=st.tuples(*[st.sampled_from(SETTINGS)] * 3))
+    def make(self, data: st.DataObject, typed: bool, set_to: tuple[str, ...]) -> None:
+        for session, setting in zip(self.sessions, set_to, strict=True):
+            session.execute(setting.encode())
+            self._settle(session)
+        self.made = data.draw(schemas(self.tables))
+        self.typed = typed
+        self._begin()
+
+    @rule(session=SESSIONS, data=st.data())
+    def write(self, session: int, data: st.DataObject) -> None:
+        self._run(session, data.draw(statements(self.made)))
+
+    @rule(session=SESSIONS, data=st.data())
+    def write_more(self, session: int, data: st.DataObject) -> None:
+        for _ in range(3):
+            self._run(session, data.draw(statements(self.made)))
+
+    @rule(session=SESSIONS, setting=st.sampled_from(SETTINGS))
+    def set(self, session: int, setting: str) -> None:
+        self._run(session, setting)
+        if setting == "RESET ALL":
+            self._settle(self.sessions[session])
+
+    @rule(session=SESSIONS, what=st.sampled_from(["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s"]))
+    def transact(self, session: int, what: str) -> None:
+        self._run(session, what)
+
+    @rule(data=st.data())
+    def meddle(self, data: st.DataObject) -> None:
+        idle = [each.info.transaction_status is TransactionStatus.IDLE for each in self.sessions]
+        if all(idle) and not self.is_spoilt and data.draw(st.integers(0, 3)) == 0:
+            self._run(0, data.draw(meddling(self.made)))
+            self.is_spoilt = True
+
+    @rule(data=st.data())
+    def rewind_while_somebody_writes(self, data: st.DataObject) -> None:
+        self._end_all(data)
+        session = self.sessions[data.draw(SESSIONS)]
+        session.execute("BEGIN")
+        self._run_on(session, data.draw(statements(self.made)))
+        if session.execute("SELECT pg_current_xact_id_if_assigned() IS NULL").fetchone() == (True,):
+            session.execute("ROLLBACK")
+            return
+        with pytest.raises(PostgresError, match="not ended their transactions"):
+            self.sandbox.rewind(timedelta(milliseconds=5))
+        self._run_on(session, data.draw(st.sampled_from(["COMMIT", "ROLLBACK"])))
+        self._rewind()
+
+    @rule(data=st.data())
+    def rewind(self, data: st.DataObject) -> None:
+        self._end_all(data)
+        self._rewind()
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "made"):
+                for session in self.sessions:
+                    self._run_on(session, "COMMIT")
+                self._rewind()
+        finally:
+            self.stack.close()
+
+    def _rewind(self) -> None:
+        outcome = self.sandbox.rewind()
+        if self.is_spoilt:
+            assert isinstance(outcome, Fallback)
+        elif isinstance(outcome, Fallback):
+            assert self._may_fall_back(outcome.reason), outcome.reason
+        else:
+            self.sandbox.expect_baseline()
+            return
+        self._begin()
+
+    def _may_fall_back(self, cause: str) -> bool:
+        """Whether a restore is due: nested statements, or unique values swapped where foreign keys act."""
+        return (
+            ("within statements" in cause and "EXECUTE FUNCTION again" in " ".join(self.made))
+            or ("within statements" in cause and "child" in cause)
+            or ("duplicate key" in cause and '"child_code_key"' in cause)
+        )
+
+    def _begin(self) -> None:
+        self.is_spoilt = False
+        self.sandbox.clear()
+        self.sandbox.journal(*self.made, large=-1 if self.typed else 2**40)
+
+    def _end_all(self, data: st.DataObject) -> None:
+        for session in self.sessions:
+            self._run_on(session, data.draw(st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"])))
+
+    def _run(self, session: int, statement: str) -> None:
+        self._run_on(self.sessions[session], statement)
+
+    def _run_on(self, session: psycopg.Connection[tuple[Any, ...]], statement: str) -> None:
+        try:
+            session.execute(statement.encode())
+        except psycopg.Error:
+            # As an application would; half of what it does is wrong here.
+            if session.info.transaction_status is TransactionStatus.INERROR:
+                session.execute("ROLLBACK")
+
+    def _settle(self, session: psycopg.Connection[tuple[Any, ...]]) -> None:
+        session.execute("SET lock_timeout = '5ms'; SET client_min_messages = error")
+
+
+@pytest.fixture(scope="module")
+def adopted(server: Server) -> Iterator[JournalledSandbox]:
+    with journalled_sandbox(server) as made:
+        yield made
+
+
+def run_machine(sandbox: JournalledSandbox, examples: int, tables: tuple[str, ...] = TABLES, **more: Any) -> None:
+    machine = type("Machine", (RewindMachine,), {"sandbox": sandbox, "tables": tables})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+            **more,
+        ),
+    )
+
+
+def test_whatever_happened_a_rewind_brings_the_baseline_back(adopted: JournalledSandbox) -> None:
+    run_machine(adopted, EXAMPLES)
+
+
+class Mutant(NamedTuple):
+    """A mistake in the SQL, and the table where it tells."""
+
+    file: str
+    original: str
+    mutated: str
+    table: str
+
+
+MUTANTS = {
+    "inserted rows are not journalled": Mutant(
+        "journal_writer.sql", "TG_OP = 'INSERT' THEN\n        {new_rows};", "TG_OP = 'INSERT' THEN", "pair"
+    ),
+    "deleted rows are not journalled": Mutant("journal_writer.sql", "ELSE\n        {old_rows};", "ELSE", "pair"),
+    "updated rows are not journalled": Mutant("journal_writer.sql", "{both_rows}", "{new_rows}", "pair"),
+    "new keys are not journalled": Mutant("journal_writer.sql", "{both_rows}", "{old_rows}", "pair"),
+    "dates are written as the writer likes": Mutant("journal_writer.sql", "SET datestyle = 'ISO, YMD' ", "", "thing"),
+    "intervals are written as the writer likes": Mutant(
+        "journal_writer.sql", "SET intervalstyle = 'postgres'", "", "thing"
+    ),
+    "floats are written as the writer likes": Mutant("journal_writer.sql", "SET extra_float_digits = 1 ", "", "thing"),
+    "sequences stay": Mutant(
+        "rewind.sql",
+        "FOREACH sequence IN ARRAY coalesce(moved, '{}')",
+        "FOREACH sequence IN ARRAY '{}'::erp_sandbox_journal.sequence_state[]",
+        "steps",
+    ),
+    "sequences count as called": Mutant(
+        "rewind.sql", "sequence.last_value, sequence.is_called", "sequence.last_value, true", "steps"
+    ),
+    "late writers are not waited for": Mutant(
+        "rewind.sql", "PERFORM erp_sandbox_journal.await_writers(patience);", "", "pair"
+    ),
+    "triggers fire": Mutant("rewind.sql", "WHERE NOT tgisinternal", "WHERE false", "thing"),
+    "triggers are not looked at": Mutant(
+        "journal.sql", "['pg_trigger', 'oid', 'tgrelid NOT IN ' || temporary],", "", "pair"
+    ),
+    "tables are not looked at": Mutant("journal.sql", "['pg_class', 'oid', 'oid NOT IN ' || temporary],", "", "pair"),
+    "the last image counts": Mutant("undo_keyed.sql", "ORDER BY entry.call)", "ORDER BY entry.call DESC)", "pair"),
+    "what is there was there": Mutant("undo_keyed.sql", "::int - plan.net AS", "::int AS", "pair"),
+    "statements within statements are not doubted": Mutant("journal.sql", "bool_or(calls.nested)", "false", "thing"),
+    "foreign keys do not wait": Mutant("rewind.sql", "SET CONSTRAINTS ALL DEFERRED;", "", "line"),
+    "foreign keys that act are as others": Mutant(
+        "journal_tables.sql", "coalesce(entangled, false) AS entangled", "false AS entangled", "child"
+    ),
+    "identities are drawn anew": Mutant("undo_keyed.sql", "OVERRIDING SYSTEM VALUE", "", "made"),
+    "copies are not counted": Mutant("undo_keyless.sql", "AND surplus.copy <= surplus.net", "", "bag"),
+    "unique values are not swapped back": Mutant(
+        "undo_or_replace.sql", "unique_violation OR exclusion_violation", "division_by_zero", "slot"
+    ),
+    "nothing ever happened": Mutant("rewind.sql", "age(baseline.xid::xid) = 1", "true", "pair"),
+    "the journal is not emptied": Mutant("rewind.sql", "DELETE FROM erp_sandbox_journal.rows;", "", "pair"),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_is_found_out(adopted_15: JournalledSandbox, mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MUTANTS[mutant]
+
+    def mutant_query(package: str, file: str) -> LiteralString:
+        text = query(package, file)
+        if file == made.file:
+            assert made.original in text
+            return text.replace(made.original, made.mutated)
+        return text
+
+    monkeypatch.setattr(journal, "query", mutant_query)
+    journal._sql.cache_clear()
+    with pytest.raises((AssertionError, pytest.fail.Exception)) as found:
+        run_machine(
+            adopted_15,
+            100,
+            (made.table,),
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            report_multiple_bugs=False,
+            verbosity=Verbosity.quiet,
+        )
+    print(found.value)  # noqa: T201
+
+
+@pytest.mark.parametrize("table", sorted({mutant.table for mutant in MUTANTS.values()}))
+def test_without_a_mutant_nothing_is_found(adopted_15: JournalledSandbox, table: str) -> None:
+    run_machine(adopted_15, 20, (table,), derandomize=True, database=None)
+
+
+@pytest.fixture(scope="module")
+def adopted_15(servers: Any) -> Iterator[JournalledSandbox]:
+    with journalled_sandbox(servers["15"]) as made:
+        yield made
