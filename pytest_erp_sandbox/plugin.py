@@ -93,7 +93,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DURATION",
         help="how long a scenario waits for a sandbox that is in use (such as 90s; default: 30min)",
     )
-    group.addoption("--erp-sandbox-jobs", metavar="N", help="connections that a restore uses (default: 4)")
+    group.addoption(
+        "--erp-sandbox-jobs",
+        metavar="N",
+        help="connections that a restore uses (default: as many as processors, 2 to 4)",
+    )
     group.addoption(
         "--erp-sandbox-programs",
         metavar="FOLDER",

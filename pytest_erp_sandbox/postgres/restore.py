@@ -26,7 +26,12 @@ from .selection import entries_to_restore, standing_objects
 
 __all__ = ["listing", "restore"]
 
-_SESSION_OPTIONS = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c client_min_messages=warning"
+_SESSION_OPTIONS = (
+    "-c synchronous_commit=off -c maintenance_work_mem=256MB -c client_min_messages=warning"
+    # Several connections build indexes already: more workers for each only take turns.
+    # Nor is it worth compiling a query that checks a foreign key once.
+    " -c max_parallel_maintenance_workers=0 -c jit=off"
+)
 """What makes a restore faster; whether a crash loses its end does not matter: the mark says that it was complete."""
 
 _SCRIPT = (
