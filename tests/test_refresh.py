@@ -23,7 +23,7 @@ from pytest_erp_sandbox.golden import Golden
 
 from .estates import BuiltEstate
 from .postgres.pairs import eventually, toolset
-from .runs import Runs, estate_on, state_of_prod, state_of_sandbox
+from .runs import Runs, Told, estate_on, state_of_prod, state_of_sandbox
 from .servers import connect, run
 
 PAIRS = [("15", "15"), ("18", "18"), ("15", "18")]
@@ -368,7 +368,7 @@ def test_a_sandbox_older_than_prod_is_refused_before_the_dump_and_the_wipe(tmp_p
 def test_two_processes_at_once_make_one_dump(runs: Runs, estate: BuiltEstate) -> None:
     begun = estate.log_size
     with connect(estate.prod.dsn(PROD_DATABASE)) as connection, connection.transaction():
-        # Until both have begun, the first one's dump waits.
+        # The first one's dump waits until the other one waits for it.
         connection.execute("LOCK TABLE llx_societe IN ACCESS EXCLUSIVE MODE")
         runs.configure({**runs_settings(runs, estate), "refresh": "auto"})
         script = (
@@ -385,7 +385,7 @@ def test_two_processes_at_once_make_one_dump(runs: Runs, estate: BuiltEstate) ->
             )
             for _ in range(2)
         ]
-        eventually(lambda: estate.said_to_prod(since=begun).count("pg_control_system()") >= 2, 60)
+        eventually((runs.folder / "waiting").exists, 60)
     said = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     (first, told_first), (second, told_second) = (out.split(maxsplit=1) for out, _ in said)
@@ -400,13 +400,24 @@ def runs_settings(runs: Runs, estate: BuiltEstate) -> dict[str, Any]:
     return settings
 
 
+class _Waiting(Told):
+    """Says so at once, in a file, when it waits for another one's golden dump."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        if "waiting for the golden dumps" in text:
+            self._file.touch()
+
+
 def golden_in(folder: Path) -> str:
     """The golden dump of the project there, and what was told; for processes of their own."""
     runs = Runs.__new__(Runs)
     runs.folder = folder
-    from .runs import Told
-
-    runs.told = Told()
+    runs.told = _Waiting(folder / "waiting")
     return f"{runs.golden(f'run-{os.getpid()}').id} {runs.told.lines}"
 
 
