@@ -160,19 +160,14 @@ def sync_documents(call: _Call, name: str | None) -> None:
 @cli.command()
 @click.pass_obj
 def recover(call: _Call) -> None:
-    """Put back what a killed run has left.
-
-    ERPs that are scaled to 0, and pods that nobody uses any more.
-    """
+    """Put back what a killed run has left: ERPs that are scaled to 0."""
     from .reach import erp_up
 
     with call.settings() as settings:
         for place in settings.all_sandboxes:
-            only = settings.model_copy(update={"sandbox": None, "sandboxes": (place,)})
-            replicas = None
             # With the lease, so that no run is disturbed that is alive.
             with _leased(place, settings):
-                replicas = erp_up(only, place)
+                replicas = erp_up(settings, place)
             done = "nothing to recover" if replicas is None else f"the ERP is scaled to {replicas} again"
             click.echo(f"{place.name}: {done}")
 

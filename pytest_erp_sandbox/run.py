@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .progress import Progress
     from .sandbox import Sandbox
     from .settings import Settings
@@ -63,16 +65,21 @@ def once_a_run(
     config: pytest.Config, tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[], str]
 ) -> str:
     """What ``make`` gives, made by the first of the run's processes that asks for it."""
-    base = tmp_path_factory.getbasetemp()
     if not worker_input(config):
         return make()
     from filelock import FileLock
 
-    file = base.parent / f"erp-sandbox-{name}-{config.stash[RUN]}"
+    file = _folder_of_run(config, tmp_path_factory) / f"erp-sandbox-{name}-{config.stash[RUN]}"
     with FileLock(f"{file}.lock"):
         if not file.exists():
             file.write_text(make(), encoding="utf-8")
         return file.read_text(encoding="utf-8")
+
+
+def _folder_of_run(config: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that all of the run's processes share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if worker_input(config) else base
 
 
 def note_reset(request: pytest.FixtureRequest, sandbox: Sandbox) -> None:
@@ -91,8 +98,7 @@ def note_reset(request: pytest.FixtureRequest, sandbox: Sandbox) -> None:
 
 def _previous_rehearsal(request: pytest.FixtureRequest, sandbox: str) -> str:
     """Which scenario was the last one in a sandbox, whichever worker it ran in; from now on it is this one."""
-    base = request.getfixturevalue("tmp_path_factory").getbasetemp()
-    folder = base.parent if worker_input(request.config) else base
+    folder = _folder_of_run(request.config, request.getfixturevalue("tmp_path_factory"))
     name = hashlib.sha256(sandbox.encode()).hexdigest()[:16]
     file = folder / f"erp-sandbox-{request.config.stash[RUN]}-{name}"
     # Nobody else writes there: whoever rehearses has the lease.

@@ -27,7 +27,6 @@ __all__ = [
     "drop_journal",
     "fill",
     "form",
-    "has_journal",
     "install_journal",
     "journalled_baseline",
     "read_pieces",
@@ -113,11 +112,6 @@ def drop_journal(connection: SandboxConnection, role: str) -> None:
     with as_owner(connection, role):
         connection.execute("SET LOCAL client_min_messages = error")
         connection.execute("DROP SCHEMA IF EXISTS erp_sandbox_journal CASCADE")
-
-
-def has_journal(connection: SandboxConnection) -> bool:
-    """Whether the connected database has a journal, whatever it is worth."""
-    return connection.execute("SELECT to_regnamespace('erp_sandbox_journal') IS NOT NULL").fetchone() == (True,)
 
 
 def journalled_baseline(connection: SandboxConnection, role: str) -> str | None:

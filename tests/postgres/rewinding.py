@@ -19,7 +19,7 @@ from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, rewind
 from ..servers import connect, run
 from .states import state
 
-__all__ = ["BASELINE", "LOGIN", "OTHER", "PATIENCE", "ROLE", "JournalledSandbox", "journalled_sandbox"]
+__all__ = ["BASELINE", "LOGIN", "OTHER", "PATIENCE", "ROLE", "JournalledSandbox", "has_journal", "journalled_sandbox"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -136,3 +136,8 @@ def journalled_sandbox(server: Server) -> Iterator[JournalledSandbox]:
             sandbox.close()
     finally:
         run(dsn, f"DROP DATABASE {DATABASE} WITH (FORCE)", *(f"DROP ROLE {role}" for role in (LOGIN, ROLE, OTHER)))
+
+
+def has_journal(connection: SandboxConnection) -> bool:
+    """Whether the connected database has a journal, whatever it is worth."""
+    return connection.execute("SELECT to_regnamespace('erp_sandbox_journal') IS NOT NULL").fetchone() == (True,)

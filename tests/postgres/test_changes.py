@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 
 import pytest
 
-from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
 from pytest_erp_sandbox.postgres.changes import Change, Unseen, read_changes
 
-from .rewinding import ROLE, JournalledSandbox, journalled_sandbox
+from .rewinding import ROLE, JournalledSandbox
 
 MADE = """
 CREATE TABLE party (
@@ -23,12 +21,6 @@ SELECT 'party ' || i, i, date '2026-03-04', ARRAY['a', NULL] FROM generate_serie
 CREATE TABLE bag (a int, b float8);
 INSERT INTO bag VALUES (1, 1), (1, 1), (2, 'NaN')
 """
-
-
-@pytest.fixture(scope="module")
-def adopted(server: Server) -> Iterator[JournalledSandbox]:
-    with journalled_sandbox(server) as made:
-        yield made
 
 
 @pytest.fixture(params=[2**40, -1], ids=["as text", "typed"])

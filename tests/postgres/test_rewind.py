@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -16,16 +15,10 @@ from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
 from pytest_erp_sandbox.postgres.connection import SandboxDatabase, as_owner
 from pytest_erp_sandbox.postgres.inventory import lost_by_wipe
-from pytest_erp_sandbox.postgres.journal import drop_journal, has_journal, install_journal, journalled_baseline
+from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal, journalled_baseline
 from pytest_erp_sandbox.postgres.rewind import Rewound, UndoneTable, rewind
 
-from .rewinding import BASELINE, OTHER, ROLE, JournalledSandbox, journalled_sandbox
-
-
-@pytest.fixture(scope="module")
-def adopted(server: Server) -> Iterator[JournalledSandbox]:
-    with journalled_sandbox(server) as made:
-        yield made
+from .rewinding import BASELINE, OTHER, ROLE, JournalledSandbox, has_journal
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from psycopg.pq import TransactionStatus
 
-from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
 from pytest_erp_sandbox.postgres import journal
 from pytest_erp_sandbox.postgres._sql import query
@@ -148,12 +147,6 @@ class RewindMachine(RuleBasedStateMachine):
 
     def _settle(self, session: psycopg.Connection[tuple[Any, ...]]) -> None:
         session.execute("SET lock_timeout = '5ms'; SET client_min_messages = error")
-
-
-@pytest.fixture(scope="module")
-def adopted(server: Server) -> Iterator[JournalledSandbox]:
-    with journalled_sandbox(server) as made:
-        yield made
 
 
 def run_machine(sandbox: JournalledSandbox, examples: int, tables: tuple[str, ...] = TABLES, **more: Any) -> None:

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
 from pytest_erp_sandbox.postgres.connection import as_owner
 from pytest_erp_sandbox.postgres.journal import install_journal
 from pytest_erp_sandbox.postgres.verify import read_differences
 
-from .rewinding import BASELINE, ROLE, JournalledSandbox, journalled_sandbox
+from .rewinding import BASELINE, ROLE, JournalledSandbox
 
 MADE = """
 CREATE TABLE party (rowid serial PRIMARY KEY, name text, share float8);
@@ -19,12 +16,6 @@ CREATE TABLE bag (a int); INSERT INTO bag VALUES (1), (1);
 CREATE VIEW names AS SELECT name FROM party;
 CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'
 """
-
-
-@pytest.fixture(scope="module")
-def adopted(server: Server) -> Iterator[JournalledSandbox]:
-    with journalled_sandbox(server) as made:
-        yield made
 
 
 @pytest.fixture
