@@ -19,5 +19,5 @@ touched_{oid} AS MATERIALIZED (
     INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE
     SELECT {old_columns} FROM plan_{oid} AS plan {images}
     WHERE plan.was_there = 1 AND (NOT plan.is_there OR {replace})
-        AND (SELECT count(*) FROM changed_{oid}) >= 0 RETURNING 1
+        AND (SELECT count(*) FROM removed_{oid}) >= 0 AND (SELECT count(*) FROM changed_{oid}) >= 0 RETURNING 1
 )
