@@ -40,7 +40,7 @@ def begin_baseline(
     _require_counts(connection, place, golden.manifest)
     with as_owner(connection, place.role):
         mark = require_mark(connection)
-        if mark.grants is not None:
+        if mark.grants:
             give_grants(connection, mark.grants)
         key = provision_agent(
             connection,

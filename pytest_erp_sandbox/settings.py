@@ -284,8 +284,8 @@ class Settings(BaseSettings):
     """Leave a failed scenario's sandbox as it is: no later scenario of the run resets it."""
     programs: Path | None = None
     """A folder with pg_dump, pg_restore and psql, looked into before all others."""
-    jobs: int = Field(default_factory=lambda: min(4, max(2, os.cpu_count() or 2)), ge=1)
-    """Connections that a restore uses; by default as many as there are processors here, 2 to 4."""
+    jobs: int = Field(default=4, ge=1)
+    """Connections that a restore uses: more than there are processors, as some wait for the disk."""
     lease_timeout: Duration = timedelta(minutes=30)
     """How long a scenario waits for a sandbox that is in use."""
     prod: ProdSettings = ProdSettings()

@@ -17,7 +17,7 @@ from .connection import DatabaseIdentity, SandboxConnection, identify
 
 __all__ = ["Mark", "adopt", "is_adopted", "read_mark", "require_mark", "write_mark"]
 
-_LINE = re.compile(r"erp-sandbox: adopted=(?P<identity>\d+/\d+)(?P<rest>(?: [a-z]+=\S+)*)")
+_LINE = re.compile(r"erp-sandbox: adopted=(?P<identity>\d+/\d+)(?P<rest>(?: [a-z]+=\S*)*)")
 """A mark; what people wrote that only begins like one is theirs."""
 
 
@@ -40,7 +40,7 @@ class Mark:
     def __str__(self) -> str:
         parts = {"baseline": self.baseline, "kept": self.kept, "grants": self.grants}
         # Quoted: no value may begin another, or a line of its own.
-        words = [f" {name}={quote(value, safe='+/=:')}" for name, value in parts.items() if value]
+        words = [f" {name}={quote(value, safe='+/=:')}" for name, value in parts.items() if value is not None]
         return f"erp-sandbox: adopted={self.identity}{''.join(words)}"
 
 

@@ -15,15 +15,15 @@ from .connection import SandboxConnection, quoted_role
 __all__ = ["default_privileges", "execute_all", "give_grants", "record_grants"]
 
 
-def record_grants(connection: SandboxConnection, role: str) -> str | None:
-    """The grants on ``role``'s objects, as one word that a mark can hold; None where there are none.
+def record_grants(connection: SandboxConnection, role: str) -> str:
+    """The grants on ``role``'s objects, as one word that a mark can hold; empty where there are none.
 
     What PUBLIC may by default, but was denied, belongs to them.
     """
     connection.execute("SET LOCAL search_path = ''")
     rows = connection.execute(query(__package__, "grants_recorded.sql"), {"role": quoted_role(role)}).fetchall()
     if not rows:
-        return None
+        return ""
     names = ("kind", "object", "part", "grantee", "privileges", "grantable")
     text = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()

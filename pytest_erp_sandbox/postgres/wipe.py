@@ -20,8 +20,8 @@ from .locks import USABLE_SHARE, lock_slots, locks_to_wipe
 
 __all__ = ["wipe"]
 
-_BATCH = 50
-"""Tables dropped in one transaction where the server has too few lock slots for one DROP OWNED; fewer, if need be."""
+_SHARE_OF_A_BATCH = 0.5
+"""How much of the usable lock slots a batch of tables may fill on average: some have more parts than others."""
 
 _SHOWN = 10
 
@@ -45,8 +45,9 @@ def wipe(lease: Lease, *, lock_timeout: timedelta) -> None:
     lease.end_earlier_sessions()
     _refuse_objects_of_logins(lease)
     try:
-        if locks_to_wipe(connection, role) > USABLE_SHARE * lock_slots(connection):
-            _wipe_in_batches(lease, lock_timeout)
+        share = locks_to_wipe(connection, role) / (USABLE_SHARE * lock_slots(connection))
+        if share > 1:
+            _wipe_in_batches(lease, lock_timeout, share)
         with as_owner(connection, role):
             mark = _permission(lease, lock_timeout)
             defaults = default_privileges(connection, role)
@@ -78,7 +79,7 @@ def _permission(lease: Lease, lock_timeout: timedelta) -> Mark:
         [f"{max(1, int(lock_timeout.total_seconds() * 1000))}ms"],
     )
     # A wipe that was cut off after its record has nothing left to record: the first record is the true one.
-    grants = mark.grants or record_grants(connection, lease.database.role)
+    grants = mark.grants if mark.grants is not None else record_grants(connection, lease.database.role)
     return replace(mark, baseline=None, kept=None, grants=grants)
 
 
@@ -112,10 +113,16 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _wipe_in_batches(lease: Lease, lock_timeout: timedelta) -> None:
-    """Drop the role's tables some at a time, each time with the same checks as the whole."""
+def _wipe_in_batches(lease: Lease, lock_timeout: timedelta, share: float) -> None:
+    """Drop the role's tables some at a time, each time with the same checks as the whole.
+
+    Args:
+        lease: of the sandbox.
+        lock_timeout: how long to wait for others.
+        share: how much of the usable lock slots all of them together would fill.
+    """
     connection, role = lease.connection, lease.database.role
-    batch = _BATCH
+    batch = max(1, int(len(_tables(connection, role)) * _SHARE_OF_A_BATCH / share))
     while tables := _tables(connection, role, batch):
         names = sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
         try:
@@ -130,7 +137,7 @@ def _wipe_in_batches(lease: Lease, lock_timeout: timedelta) -> None:
             batch //= 2
 
 
-def _tables(connection: SandboxConnection, role: str, limit: int) -> list[tuple[str, str]]:
+def _tables(connection: SandboxConnection, role: str, limit: int | None = None) -> list[tuple[str, str]]:
     return connection.execute(
         "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
         " WHERE relowner = to_regrole(%s) AND relkind IN ('r', 'p') AND NOT relispartition"
