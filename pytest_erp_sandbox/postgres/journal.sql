@@ -158,11 +158,14 @@ END
 $$;
 
 -- The catalogue as far as it is the users': how many rows each part has, and whether one is younger than
--- ``since``.
+-- ``since``. Not counted (reading that takes longest) are rows that never go alone: with them one of pg_class goes, or
+-- one of pg_attribute changes.
 -- ``known_objects`` is quick and counts temporary objects too, ``lasting_objects`` leaves them out.
 DO $$
 DECLARE
-    form text := 'SELECT %1$L, count(*), coalesce(min(age(xmin)) < since, false) FROM pg_catalog.%1$I WHERE %2$s';
+    counting text := 'SELECT %1$L, count(*), coalesce(min(age(xmin)) < since, false) FROM pg_catalog.%1$I WHERE %2$s';
+    not_counting text := 'SELECT %1$L, 0::bigint, count(*) > 0 FROM pg_catalog.%1$I WHERE age(xmin) < since AND %2$s';
+    going_along text[] := '{pg_attrdef,pg_attribute,pg_foreign_table,pg_index,pg_partitioned_table,pg_sequence}';
     temporary text := '(SELECT oid FROM pg_class WHERE relpersistence = ''t'')';
     temporary_schemas text := '(SELECT oid FROM pg_namespace WHERE nspname ~ ''^pg_(toast_)?temp_'')';
     parts text[] := ARRAY[
@@ -170,7 +173,7 @@ DECLARE
         ['pg_amop', 'oid', ''],
         ['pg_amproc', 'oid', ''],
         ['pg_attrdef', 'oid', 'adrelid NOT IN ' || temporary],
-        ['pg_attribute', 'attnum > 0 AND attrelid', 'attrelid NOT IN ' || temporary],
+        ['pg_attribute', 'attrelid', 'attrelid NOT IN ' || temporary],
         ['pg_cast', 'oid', ''],
         ['pg_class', 'oid', 'oid NOT IN ' || temporary],
         ['pg_collation', 'oid', 'collnamespace NOT IN ' || temporary_schemas],
@@ -207,17 +210,20 @@ DECLARE
     ];
     -- Schemas are few, and the ones that come with the database can be changed too.
     schemas text := 'nspname !~ ''^pg_(toast_)?temp_''';
-    quick text := format(form, 'pg_namespace', schemas);
+    quick text := format(counting, 'pg_namespace', schemas);
     exact text := quick;
     signature text := 'CREATE FUNCTION erp_sandbox_journal.%I(since int, OUT catalog text, OUT objects bigint,'
         ' OUT is_younger boolean) RETURNS SETOF record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp'
         ' SET enable_seqscan = on AS'
         ' ''BEGIN RETURN QUERY %s; END''';
     part text[];
+    form text;
 BEGIN
     FOREACH part SLICE 1 IN ARRAY parts LOOP
+        form := CASE WHEN part[1] = ANY (going_along) THEN not_counting ELSE counting END;
         -- 16384: the first that is not the server's own.
-        quick := quick || ' UNION ALL ' || format(form, part[1], part[2] || ' >= 16384');
+        quick := quick || ' UNION ALL '
+            || format(form, part[1], CASE form WHEN counting THEN part[2] || ' >= 16384' ELSE 'true' END);
         exact := exact || ' UNION ALL ' || format(form, part[1],
             part[2] || ' >= 16384' || CASE part[3] WHEN '' THEN '' ELSE ' AND ' || part[3] END);
     END LOOP;

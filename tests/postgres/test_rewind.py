@@ -491,7 +491,19 @@ FALLBACKS: dict[str, tuple[str, str, str]] = {
     "a column's statistics": ("", "ALTER TABLE party ALTER name SET STATISTICS 5", "pg_attribute"),
     "a default": ("", "ALTER TABLE party ALTER name SET DEFAULT 'x'", "pg_attrdef"),
     "an index": ("", "CREATE INDEX ON party (name)", "pg_index"),
-    "an index dropped": ("", "DROP INDEX party_code", "pg_index"),
+    "an index dropped": ("", "DROP INDEX party_code", "pg_class"),
+    "a column dropped": ("", "ALTER TABLE party DROP COLUMN name", "pg_attribute"),
+    "a default dropped": (
+        "ALTER TABLE party ALTER name SET DEFAULT 'x'",
+        "ALTER TABLE party ALTER name DROP DEFAULT",
+        "pg_attribute: public.party",
+    ),
+    "a generated column made a plain one": (
+        "ALTER TABLE party ADD twice int GENERATED ALWAYS AS (rowid * 2) STORED",
+        "ALTER TABLE party ALTER twice DROP EXPRESSION",
+        "pg_attribute: public.party",
+    ),
+    "a sequence dropped": ("CREATE SEQUENCE own", "DROP SEQUENCE own", "pg_class"),
     "a constraint": ("", "ALTER TABLE party ADD CHECK (rowid > 0)", "pg_constraint"),
     "a function": (
         "",
