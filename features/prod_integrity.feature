@@ -26,6 +26,19 @@ Feature: Prod's integrity
       | role owns this database and no other              |
       | prod is out of reach                              |
 
+  Scenario: The sandbox reaches nobody outside
+    Then the sandbox is quarantined
+    And the sandbox has 1 row in "llx_const" where:
+      | name   | MAIN_DISABLE_ALL_MAILS |
+      | entity | 0                      |
+      | value  | 1                      |
+    And the sandbox has no row in "llx_cronjob" where:
+      | status | 1 |
+    And the sandbox has no row in "llx_user" where:
+      | api_key | prod-key-of-admin-5d80a4 |
+    But prod has 1 row in "llx_user" where:
+      | api_key | prod-key-of-admin-5d80a4 |
+
   Scenario: What the agent changes, prod keeps
     When the agent calls PUT "thirdparties/2" with:
       | name | L'Atelier de Nolwenn |

@@ -13,6 +13,7 @@ from .errors import (
     NotASandboxError,
     PostgresError,
     PreflightError,
+    QuarantineError,
     SettingsError,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "NotASandboxError",
     "PostgresError",
     "PreflightError",
+    "QuarantineError",
     "Sandbox",
     "SettingsError",
 ]

@@ -313,7 +313,10 @@ def _refresh(settings: Settings, progress: Progress) -> Golden:
         raise SettingsError('refresh is "never" in these settings', hint="Refresh where prod can be reached.")
     _require_preflight(settings)
     golden = _golden(settings.model_copy(update={"refresh": "always"}), progress)
+    from .dolibarr.quarantine import in_words
+
     click.echo(f"golden dump {golden.id} made of {golden.manifest.source.name}")
+    click.echo(f"  {in_words(golden.manifest.quarantine)}")
     return golden
 
 
@@ -428,9 +431,10 @@ def _golden_id(baseline: str | None) -> str:
 
 
 def _table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
+    from .dolibarr.quarantine import in_words
     from .progress import human_size
 
-    table = _table("golden dumps", "of", "age", "size", "tables")
+    table = _table("golden dumps", "of", "age", "size", "tables", "quarantine")
     for golden in entries:
         manifest = golden.manifest
         age = f"{manifest.age.total_seconds() / 3600:.1f} h"
@@ -440,6 +444,7 @@ def _table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
             age,
             human_size(manifest.size),
             str(manifest.counts.get("tables", "?")),
+            in_words(manifest.quarantine),
         )
     if not entries:
         table.caption = "none"

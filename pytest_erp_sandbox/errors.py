@@ -11,6 +11,7 @@ __all__ = [
     "NotASandboxError",
     "PostgresError",
     "PreflightError",
+    "QuarantineError",
     "SettingsError",
 ]
 
@@ -56,6 +57,10 @@ class LeaseError(ErpSandboxError):
 
 class AgentError(ErpSandboxError):
     """The agent's user, rights or key could not be made, or the ERP does not accept them."""
+
+
+class QuarantineError(ErpSandboxError):
+    """The sandbox knows a way to the outside world that its quarantine should have closed."""
 
 
 class ClusterError(ErpSandboxError):

@@ -99,14 +99,17 @@ def erp_sandbox_pool(
 @pytest.fixture(scope="session")
 def erp_sandbox_golden(erp_sandbox_settings: Settings, erp_sandbox_pool: Pool, pytestconfig: pytest.Config) -> Golden:
     """The golden dump that resets restore: from the cache, or made anew from prod, once a run."""
+    from .dolibarr.quarantine import in_words
     from .refresh import golden_dump
 
-    return golden_dump(
+    golden = golden_dump(
         erp_sandbox_settings,
         erp_sandbox_pool.lease,
         run=pytestconfig.stash[RUN],
         progress=progress(pytestconfig),
     )
+    note(pytestconfig, "quarantine", in_words(golden.manifest.quarantine))
+    return golden
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from .errors import GoldenError
 
 __all__ = ["Golden", "GoldenCache", "Manifest", "Source"]
 
-_FORMAT = 1
+_FORMAT = 2
 """Of entries. Those of another version of this package are not ours to judge."""
 
 _MANIFEST = "manifest.json"
@@ -68,6 +68,8 @@ class Manifest:
         counts: the objects in schema ``public``, by kind; a restore must give as many.
         extensions: those of prod's, by name: whether something in schema ``public`` needs it.
         left_out: what could not come along, and may be lost.
+        quarantine: how many rows each part of the quarantine changed, by its name; parts that were off are missing.
+        prepared: the digest of the SQL files that were run in it (``golden.prepare``); empty where there were none.
         size: of the dump, in bytes.
         sha256: of the dump, and of all else that is said here.
     """
@@ -80,6 +82,8 @@ class Manifest:
     counts: dict[str, int]
     extensions: dict[str, bool]
     left_out: list[str]
+    quarantine: dict[str, int]
+    prepared: str
     size: int = 0
     sha256: str = ""
 

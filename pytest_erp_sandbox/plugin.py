@@ -32,6 +32,7 @@ OVERRIDES = (
     "journal",
     "verify",
     "refresh",
+    "quarantine",
     "demo",
     "keep_failed",
     "lease_timeout",
@@ -70,6 +71,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--erp-sandbox-refresh",
         choices=("auto", "always", "never"),
         help="when prod is copied into a golden dump: when it is older than golden.max-age, in this run, or never",
+    )
+    group.addoption(
+        "--erp-sandbox-quarantine",
+        metavar="PARTS",
+        help="what of prod's copy is kept from the outside world: true (all; the default), false, or mail,cron,…",
     )
     group.addoption(
         "--erp-sandbox-demo",

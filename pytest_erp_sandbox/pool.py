@@ -77,6 +77,7 @@ class Pool:
             else:
                 sandbox.reset(golden)
             if sandbox.name not in self._proven:
+                sandbox.check_quarantine()
                 sandbox.check_erp()
                 self._proven.add(sandbox.name)
             yield sandbox

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -9,14 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from .errors import GoldenError, PostgresError
+from .dolibarr.quarantine import impose_quarantine, tables_of_quarantine
+from .errors import GoldenError, PostgresError, SettingsError
 from .golden import Golden, GoldenCache, Manifest, Source
 from .origin import Copy, Origin, origin_of
+from .postgres.amending import Amendment
 from .postgres.clients import Toolset
+from .postgres.connection import SandboxConnection
 from .postgres.dump import dump_sandbox
 from .postgres.extensions import uncreatable_extensions
 from .postgres.inventory import not_allowed, object_counts
 from .postgres.portable import Obstacle, obstacles_in_archive
+from .postgres.scripts import run_scripts
 from .progress import Progress
 from .reach import shared_golden_dumps
 from .sandbox import Sandbox
@@ -78,7 +83,21 @@ def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progres
             + "\n".join(f"  {name}" for name in sorted(prods.values())),
             hint="Set prod.dsn or prod.dump to one of them (it is not read), or `erp-sandbox forget` the others.",
         )
-    golden = cache.newest(lambda manifest: _prod_of(manifest) in prods, progress.say)
+    ways = set[str]()
+
+    def is_wanted(manifest: Manifest) -> bool:
+        if _prod_of(manifest) not in prods:
+            return False
+        ways.update(difference := _other_ways(manifest, settings))
+        return not difference
+
+    golden = cache.newest(is_wanted, progress.say)
+    if golden is None and ways:
+        raise GoldenError(
+            f'the golden dumps in {cache.path} were not made as the settings ask for, and refresh is "never":\n'
+            + "\n".join(f"  {way}" for way in sorted(ways)),
+            hint="Make one with these settings where prod can be reached: `erp-sandbox refresh-from-prod`.",
+        )
     if golden is None:
         raise GoldenError(
             f'there is no golden dump in {cache.path}, and refresh is "never"',
@@ -95,24 +114,66 @@ def _prod_of(manifest: Manifest) -> str:
 def _is_fresh(manifest: Manifest, *, settings: Settings, source: Source, run: str) -> bool:
     if (manifest.source.kind, manifest.source.identity) != (source.kind, source.identity):
         return False
+    if _other_ways(manifest, settings):
+        return False
     if manifest.run == run:
         return True
     # A file that has not changed gives the same golden dump again.
     return settings.refresh == "auto" and (source.kind == "file" or manifest.age <= settings.golden.max_age)
 
 
+def _other_ways(manifest: Manifest, settings: Settings) -> list[str]:
+    """In what a golden dump was made in another way than these settings ask for."""
+    ways = []
+    if set(manifest.quarantine) != set(settings.quarantine):
+        ways.append(
+            f"quarantine: it was {', '.join(manifest.quarantine) or 'off'},"
+            f" and should be {', '.join(settings.quarantine) or 'off'}"
+        )
+    if manifest.prepared != _digest(settings.golden.prepare):
+        ways.append("golden.prepare: its files are not the ones that were run")
+    return ways
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """What golden.prepare would run; empty where that is nothing.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise SettingsError(f"{file} (golden.prepare) cannot be read: {error.strerror}") from None
+    return digest.hexdigest() if files else ""
+
+
 def _prepare(
     settings: Settings, origin: Origin, sandbox: Sandbox, run: str, progress: Progress, to: Path, scratch: Path
 ) -> Manifest:
     """Write the golden dump to ``to``: prod's dump, restored into the sandbox, quarantined there, dumped again."""
+    prepared = _digest(settings.golden.prepare)
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
     copy = origin.copy(scratch / "prod", sandbox.server_major, progress)
     programs = sandbox.programs_for(copy.archive)
     obstacles = list(_obstacles(copy, sandbox, programs))
     _refuse(not_allowed(obstacles, sandbox.lease.database.may_lose))
     extensions = {extension.name: extension.needed for extension in copy.extensions}
-    sandbox.rebuild(copy.archive, extensions, [obstacle.object for obstacle in obstacles if obstacle.object])
-    # Quarantine belongs here: between this restore and the dump of its result.
+    quarantined: dict[str, int] = {}
+
+    def quarantine(connection: SandboxConnection) -> None:
+        quarantined.update(impose_quarantine(connection, settings.quarantine))
+
+    # Not after the restore: an ERP may be up in front of the sandbox, and must not see a state that is not quarantined.
+    amendment = Amendment(tables_of_quarantine(settings.quarantine), quarantine) if settings.quarantine else None
+    left_out = [obstacle.object for obstacle in obstacles if obstacle.object]
+    sandbox.rebuild(copy.archive, extensions, left_out, amendment)
+    if settings.golden.prepare:
+        with progress.step("running golden.prepare"):
+            run_scripts(sandbox.lease, settings.golden.prepare, programs)
+    sandbox.check_quarantine()
     with progress.step("dumping the golden state", "tables") as on_progress:
         dump_sandbox(sandbox.lease, to, programs, jobs=settings.jobs, on_progress=on_progress)
     return Manifest(
@@ -124,6 +185,8 @@ def _prepare(
         counts=object_counts(sandbox.lease.connection, sandbox.lease.database.role),
         extensions=extensions,
         left_out=[obstacle.label for obstacle in obstacles],
+        quarantine=quarantined,
+        prepared=prepared,
     )
 
 

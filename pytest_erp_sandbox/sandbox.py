@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from .baseline import begin_baseline, has_agent, is_baseline_of, read_key
 from .dolibarr.agent import agent_id
 from .dolibarr.api import api_client, check_api
+from .dolibarr.quarantine import check_quarantine
 from .errors import AgentError, GoldenError, LeaseError, PostgresError
 from .golden import Golden
 from .postgres.adoption import Mark, adopt, read_mark, require_mark, write_mark
+from .postgres.amending import Amendment
 from .postgres.archive import Archive, read_archive
 from .postgres.clients import Toolset, choose_clients, installed_toolsets
 from .postgres.connection import SandboxConnection, as_owner
@@ -129,13 +131,20 @@ class Sandbox:
                 hint=_RESET_IT,
             )
 
-    def rebuild(self, archive: Archive, extensions: Mapping[str, bool], leave_out: Sequence[str] = ()) -> None:
+    def rebuild(
+        self,
+        archive: Archive,
+        extensions: Mapping[str, bool],
+        leave_out: Sequence[str] = (),
+        amendment: Amendment | None = None,
+    ) -> None:
         """Wipe the sandbox and restore ``archive``, without an agent: what a reset and a refresh have in common.
 
         Args:
             archive: what to restore.
             extensions: prod's, by name: whether something needs it.
             leave_out: names of objects that are not restored, beside the settings' ``leave-out``.
+            amendment: what is done to some tables' rows before anybody can see them.
         """
         lease, place = self.lease, self._place
         lease.check()
@@ -149,7 +158,15 @@ class Sandbox:
             create_extensions(lease.connection, wanted)
         with self._progress.step(f"restoring {self.name}", total=len(archive.entries)) as on_progress:
             left_out = [*place.leave_out, *leave_out]
-            restore(lease, archive, programs, jobs=self._settings.jobs, leave_out=left_out, on_progress=on_progress)
+            restore(
+                lease,
+                archive,
+                programs,
+                jobs=self._settings.jobs,
+                leave_out=left_out,
+                on_progress=on_progress,
+                amendment=amendment,
+            )
         if lease.end_earlier_sessions():
             raise LeaseError(
                 f"a program of an earlier run was still writing into {self.name} while it was restored, and was ended",
@@ -241,6 +258,16 @@ class Sandbox:
         connection = self.lease.database.connect(self.lease.application_name)
         connection.execute("SELECT set_config('role', %s, false)", [self._place.role])
         return connection
+
+    def check_quarantine(self) -> None:
+        """Ask the sandbox whether its quarantine holds.
+
+        Raises:
+            QuarantineError: something in it knows a way to the outside world that the settings want closed.
+        """
+        parts, connection = self._settings.quarantine, self.lease.connection
+        with as_owner(connection, self._place.role):
+            check_quarantine(connection, parts, agent=self._settings.agent.login, name=self.name)
 
     def check_erp(self) -> None:
         """Prove that the ERP in front serves this very database, by the fresh key, which exists nowhere else.

@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .dolibarr.parts import PARTS, Part
 from .errors import SettingsError
 
 if TYPE_CHECKING:
@@ -63,6 +64,23 @@ def _duration(value: object) -> object:
     return value
 
 
+def _parts(value: object) -> object:
+    """Read ``true``, ``false``, or names of parts: a list, or as an option has them, ``mail,cron``."""
+    if value in (True, "true"):
+        return PARTS
+    if value in (False, "false"):
+        return ()
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",")]
+    if isinstance(value, list | tuple) and (unknown := [each for each in value if each not in PARTS]):
+        raise ValueError(
+            f"{', '.join(map(repr, unknown))}: no part of the quarantine; it is true, false, or some of"
+            f" {', '.join(PARTS)}"
+        )
+    return value
+
+
+Quarantine = Annotated[tuple[Part, ...], BeforeValidator(_parts)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
@@ -233,6 +251,8 @@ class GoldenSettings(_Table):
     """How old a golden dump may be for ``refresh = "auto"`` to use it again."""
     keep: int = Field(default=2, ge=1)
     """How many golden dumps of each prod are kept."""
+    prepare: tuple[Path, ...] = ()
+    """SQL files that are run in the sandbox, in one transaction, before the golden dump is made of it."""
     claim: str | None = None
     """From outside of a cluster: a PVC in the sandbox's namespace that they are kept on, too, for all."""
     image: str = "postgres:17"
@@ -278,6 +298,8 @@ class Settings(BaseSettings):
     """After each rewind, compare all of the sandbox with the baseline, by other code than the rewind's."""
     refresh: Literal["auto", "always", "never"] = "auto"
     """When prod is copied anew: when the golden dump is too old, each run, or never."""
+    quarantine: Quarantine = PARTS
+    """What of prod's copy is kept from the outside world: all (``true``), nothing (``false``), or these parts."""
     demo: bool = False
     """Use an embedded demo in place of a prod and a sandbox of one's own."""
     keep_failed: bool = False
@@ -498,7 +520,9 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
         return table.model_copy(update={key: absolute(path) for key in keys if (path := getattr(table, key))})
 
     update: dict[str, object] = {
-        "golden": with_absolute(settings.golden, "path"),
+        "golden": with_absolute(settings.golden, "path").model_copy(
+            update={"prepare": tuple(absolute(path) for path in settings.golden.prepare)}
+        ),
         "prod": with_absolute(settings.prod, "dump", "credentials"),
         "cluster": with_absolute(settings.cluster, "kubeconfig"),
         "sandboxes": tuple(with_absolute(place, "credentials") for place in settings.sandboxes),

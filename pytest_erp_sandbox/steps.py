@@ -140,6 +140,12 @@ def prod_has_rows_where(
         expect_rows(connection, "prod", count, table, erp_rehearsal.pairs(datatable))
 
 
+@then("the sandbox is quarantined")
+def sandbox_is_quarantined(erp_sandbox: Sandbox) -> None:
+    """Nothing in the sandbox knows a way to the outside world, but for what the settings let out of quarantine."""
+    erp_sandbox.check_quarantine()
+
+
 @then("every invariant holds")
 def every_invariant_holds(erp_sandbox_preflight: Report) -> None:
     """Preflight found all as it should be, and had nothing to warn of."""

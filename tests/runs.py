@@ -71,7 +71,7 @@ class Runs:
     def golden(self, run: str | None = None, **overrides: object) -> Golden:
         """The golden dump of a run of its own, or of the one named."""
         run = run or f"run-{next(_numbers)}"
-        return golden_dump(self.settings(**overrides), self.pool(run).lease, run=run, progress=self.told)
+        return golden_dump(self.settings(**overrides), self.pool(run, **overrides).lease, run=run, progress=self.told)
 
     @contextmanager
     def sandbox(self) -> Iterator[Sandbox]:

@@ -25,7 +25,9 @@ PROD = Source("server", "'erp' at db:5432", "7/16384", "15.18")
 
 def manifest(source: Source = PROD, run: str = "run", made_at: datetime | None = None) -> Manifest:
     when = (made_at or datetime.now(UTC)).isoformat()
-    return Manifest(source, when, run, 18, {"prod": "15.18"}, {"tables": 2}, {"pg_trgm": True}, ["cast x"])
+    return Manifest(
+        source, when, run, 18, {"prod": "15.18"}, {"tables": 2}, {"pg_trgm": True}, ["cast x"], {"mail": 2}, ""
+    )
 
 
 def write(dump: Path, scratch: Path) -> Manifest:
@@ -174,7 +176,7 @@ class TestDamage:
 
     def test_is_not_what_another_version_of_this_package_wrote(self, cache: GoldenCache, golden: Golden) -> None:
         file = golden.folder / "manifest.json"
-        file.write_text(json.dumps({"format": 2, "of": "another kind"}))
+        file.write_text(json.dumps({"format": 3, "of": "another kind"}))
         told: list[str] = []
         with cache.locked():
             assert cache.newest(on_damage=told.append, remove_damaged=True) is None

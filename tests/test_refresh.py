@@ -46,7 +46,7 @@ def as_if_made(golden: Golden, when: datetime) -> None:
     from pytest_erp_sandbox.golden import _measured
 
     manifest = _measured(golden.dump, replace(golden.manifest, made_at=when.isoformat()))
-    (golden.folder / "manifest.json").write_text(json.dumps({"format": 1, **asdict(manifest)}))
+    (golden.folder / "manifest.json").write_text(json.dumps({"format": 2, **asdict(manifest)}))
 
 
 def remove_agent(estate: BuiltEstate) -> None:
@@ -66,7 +66,7 @@ class TestWhatIsRestored:
             lookup = "SELECT pg_get_functiondef('user_lookup'::regproc)"
             with connect(estate.admin(0)) as connection:
                 provisioned = connection.execute(lookup).fetchone()
-            runs = Runs(tmp_path, estate.settings())
+            runs = Runs(tmp_path, estate.settings(quarantine=False))
             expected = state_of_prod(estate)
             assert len(expected) > 2000
             # What is restored here is what a first restore gave, dumped again.
@@ -233,7 +233,7 @@ def whole(request: pytest.FixtureRequest) -> Iterator[Whole]:
 def test_a_dump_can_take_prods_place(whole: Whole, kind: str, schema: list[str], tmp_path: Path) -> None:
     estate = whole.estate
     file = dumped(estate, tmp_path / "prod.dump", kind, *schema)
-    settings = with_cache(estate.settings(), tmp_path / "cache")
+    settings = with_cache(estate.settings(quarantine=False), tmp_path / "cache")
     settings["prod"] = {"dump": file}
     settings["sandboxes"][0]["may-lose"] = ["large objects"]
     runs = Runs(tmp_path / "project", settings)

@@ -19,6 +19,20 @@ INSERT INTO llx_const (name, entity, value, type, visible, note) VALUES
     ('MAIN_MAIL_SENDMODE', 1, 'smtps', 'chaine', 0, NULL),
     ('MAIN_MAIL_SMTP_SERVER', 1, 'smtp.prod.example', 'chaine', 0, NULL),
     ('MAIN_MAIL_SMTPS_PW', 1, 'dolcrypt:AES-256-CTR:4d1a9be03c7f5268:HLZ/yk3cxwWca9H6psts3XcICUHP', 'chaine', 0, NULL),
+    ('MAIN_MAIL_SMTPS_ID', 1, 'erp@creperie.example', 'chaine', 0, NULL),
+    ('MAIN_MAIL_SENDMODE_EMAILING', 1, 'mail', 'chaine', 0, NULL),
+    ('MAIN_MAIL_SMTP_SERVER_EMAILING', 1, 'bulk.prod.example', 'chaine', 0, NULL),
+    ('MAIN_DISABLE_ALL_MAILS', 1, '0', 'chaine', 0, NULL),
+    ('NOTIFICATION_FIXEDEMAIL_BILL_VALIDATE_THRESHOLD_HIGHER_1000', 1, 'alice@creperie.example', 'chaine', 0, NULL),
+    ('CRON_KEY', 1, 'prod-cron-key-3c9e', 'chaine', 0, NULL),
+    ('STRIPE_LIVE', 1, '1', 'chaine', 0, NULL),
+    ('STRIPE_LIVE_PUBLISHABLE_KEY', 1, 'pk_live_prod', 'chaine', 0, NULL),
+    ('STRIPE_LIVE_SECRET_KEY', 1, 'dolcrypt:AES-256-CTR:4d1a9be03c7f5268:HLZ/yk3cxwWca9H6psts3XcICUHP', 'chaine', 0, NULL),
+    ('PAYPAL_API_SANDBOX', 1, '0', 'chaine', 0, NULL),
+    ('PAYPAL_API_SIGNATURE', 1, 'prod-paypal-signature-91', 'chaine', 0, NULL),
+    ('OAUTH_GOOGLE_SECRET', 1, 'prod-oauth-secret-5f', 'chaine', 0, NULL),
+    ('WEBSERVICES_KEY', 1, 'prod-webservices-key-08', 'chaine', 0, NULL),
+    ('MAIN_APPLICATION_TITLE', 1, 'Crêperie', 'chaine', 0, NULL),
     ('FACTURE_ADDON', 1, 'mod_facture_terre', 'chaine', 0, NULL),
     ('SOCIETE_CODECLIENT_ADDON', 1, 'mod_codeclient_monkey', 'chaine', 0, NULL);
 
@@ -209,6 +223,13 @@ INSERT INTO llx_cronjob (jobtype, label, classesname, objectname, methodename, m
 INSERT INTO llx_notify_def (fk_action, fk_soc, fk_contact, email, datec) VALUES
     (5, 1, 1, NULL, '2019-04-01'),
     (5, 3, NULL, 'einkauf@mueller-soehne.example', '2019-05-02');
+
+INSERT INTO llx_webhook_target (ref, label, date_creation, fk_user_creat, status, url, trigger_codes) VALUES
+    ('1', 'Shop', '2022-05-02 10:00:00', 1, 1, 'https://shop.prod.example/stock', 'PRODUCT_MODIFY');
+
+INSERT INTO llx_emailcollector_emailcollector (ref, label, host, login, password, date_creation, fk_user_creat, status)
+VALUES ('Factures', 'Invoices of suppliers', 'imap.prod.example', 'factures', 'prod-imap-password-2d',
+    '2021-01-04 08:00:00', 1, 1);
 
 INSERT INTO llx_oauth_token (service, tokenstring, fk_user, datec) VALUES
     ('Google-Prod', '{"access_token":"prod-google-token-77aa","token_type":"bearer"}', 2, '2024-09-01 09:00:00');

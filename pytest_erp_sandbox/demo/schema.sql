@@ -351,6 +351,38 @@ CREATE TABLE llx_notify_def (
     type varchar(16) DEFAULT 'email'
 );
 
+CREATE TABLE llx_webhook_target (
+    rowid serial PRIMARY KEY,
+    ref varchar(128) NOT NULL,
+    label varchar(255),
+    date_creation timestamp NOT NULL,
+    tms timestamp DEFAULT now(),
+    fk_user_creat integer NOT NULL,
+    status integer NOT NULL DEFAULT 0,
+    url varchar(255) NOT NULL,
+    connection_method varchar(255),
+    connection_data varchar(255),
+    trigger_codes text
+);
+CREATE INDEX idx_webhook_target_status ON llx_webhook_target (status);
+
+CREATE TABLE llx_emailcollector_emailcollector (
+    rowid serial PRIMARY KEY,
+    entity integer NOT NULL DEFAULT 1,
+    ref varchar(128) NOT NULL,
+    label varchar(255),
+    host varchar(255),
+    port varchar(10) DEFAULT '993',
+    login varchar(128),
+    password varchar(128),
+    source_directory varchar(255) NOT NULL DEFAULT 'Inbox',
+    date_creation timestamp NOT NULL,
+    tms timestamp DEFAULT now(),
+    fk_user_creat integer NOT NULL,
+    status integer NOT NULL
+);
+CREATE UNIQUE INDEX uk_emailcollector_emailcollector_ref ON llx_emailcollector_emailcollector (ref, entity);
+
 CREATE TABLE llx_oauth_token (
     rowid serial PRIMARY KEY,
     service varchar(36),

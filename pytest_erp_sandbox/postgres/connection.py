@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ __all__ = [
     "dsn_of",
     "identify",
     "quoted_role",
+    "role_option",
 ]
 
 APPLICATION_NAME = "erp-sandbox"
@@ -275,6 +277,13 @@ class SandboxDatabase(_Database):
 def quoted_role(role: str) -> str:
     """The role's name as ``regrole`` takes it (``to_regrole``, ``::regrole``)."""
     return sql.Identifier(role).as_string()
+
+
+def role_option(role: str) -> str:
+    """The session option with which a program's session acts as ``role`` from its start."""
+    # A space within an option is escaped with a backslash.
+    escaped = re.sub(r"([\\\s])", r"\\\1", role)
+    return f"-c role={escaped}"
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO
@@ -15,9 +16,10 @@ from typing import IO
 import psycopg
 
 from .admission import admitted
+from .amending import UNKNOWN_TO_OLDER_SERVERS, Amendment, load_amended, without_psqls
 from .archive import Archive, Entry
 from .clients import Toolset
-from .connection import as_owner
+from .connection import as_owner, role_option
 from .dump import OnProgress
 from .lease import Lease
 from .locks import USABLE_SHARE, lock_slots
@@ -48,13 +50,19 @@ _SCRIPT = (
 _LOCKS = {"TABLE": 4, "MATERIALIZED VIEW": 4, "VIEW": 1, "SEQUENCE": 1, "INDEX": 1, "CONSTRAINT": 1}
 """Locks that are held from an object's making to the commit; a table's TOAST table and its index have theirs."""
 
-# A pg_restore of 17 or newer has this in its preamble, which older servers do not know; the other is at its end.
-_UNKNOWN_TO_OLDER_SERVERS = b"SET transaction_timeout = 0;\n"
+# At the end of a script's preamble.
 _END_OF_SETTINGS = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
 
 
 def restore(
-    lease: Lease, archive: Archive, toolset: Toolset, *, jobs: int, leave_out: Collection[str], on_progress: OnProgress
+    lease: Lease,
+    archive: Archive,
+    toolset: Toolset,
+    *,
+    jobs: int,
+    leave_out: Collection[str],
+    on_progress: OnProgress,
+    amendment: Amendment | None = None,
 ) -> None:
     """Restore ``archive`` into the leased, wiped sandbox, with the sandbox's own credentials, as its role.
 
@@ -67,6 +75,7 @@ def restore(
         jobs: connections to use.
         leave_out: names of objects (``schema.name``, ``*`` matches) that are not restored, beside those that stand.
         on_progress: is told how many of the entries are done.
+        amendment: what is done to some tables' rows before anybody can see them.
 
     Raises:
         LeaseError: the lease was lost.
@@ -77,13 +86,22 @@ def restore(
     entries = entries_to_restore(archive, standing_objects(connection, lease.database.role), leave_out)
     at_once = sum(_LOCKS.get(entry.kind, 0) for entry in entries) < USABLE_SHARE * lock_slots(connection)
     watch = _progress(on_progress)
-    with listing(entries) as file, admitted(lease) as admission:
+    amended = [entry for entry in entries if amendment is not None and amendment.concerns(entry)]
+    early = {entry.id for entry in amended}
+    others = [entry for entry in entries if entry.id not in early]
+    with listing(others) as file, listing(amended) as amended_file, admitted(lease) as admission:
         options = f"{_SESSION_OPTIONS} {admission}"
-        script: list[str | Path] = [toolset.program("pg_restore"), *_SCRIPT, f"--use-list={file}", archive.path]
+
+        def script(entries: Path) -> list[str | Path]:
+            return [toolset.program("pg_restore"), *_SCRIPT, f"--use-list={entries}", archive.path]
+
+        before_data = None
+        if amendment is not None:
+            before_data = partial(load_amended, lease, script(amended_file), options, amendment, watch)
         if toolset.major > connection.info.server_version // 10000:
-            _restore_fitted(lease, toolset, script, options, at_once, watch)
+            _restore_fitted(lease, toolset, script(file), options, at_once, watch, before_data)
         else:
-            _restore(lease, script, options, jobs, at_once, watch)
+            _restore(lease, script(file), options, jobs, at_once, watch, before_data)
 
 
 @contextmanager
@@ -96,7 +114,13 @@ def listing(entries: Sequence[Entry]) -> Iterator[Path]:
 
 
 def _restore(
-    lease: Lease, script: Sequence[str | Path], options: str, jobs: int, at_once: bool, watch: LineWatcher
+    lease: Lease,
+    script: Sequence[str | Path],
+    options: str,
+    jobs: int,
+    at_once: bool,
+    watch: LineWatcher,
+    before_data: Callable[[], None] | None,
 ) -> None:
     # Tables are made in one transaction; data, indexes and keys then by several connections at once. Both are faster
     # than pg_restore's ways of doing the whole (figures: make bench).
@@ -108,16 +132,20 @@ def _restore(
         f"--role={database.role}",
         f"--dbname={database.public_conninfo(lease.application_name, options)}",
     ]
-    for section in (
-        *([] if done else [["--section=pre-data"]]),
-        ["--section=data", "--section=post-data", f"--jobs={jobs}"],
-    ):
+
+    def pg_restore(*options: str) -> None:
         run(
-            [*command, *section],
+            [*command, *options],
             database.secret_environment(),
             doing=f"pg_restore into the sandbox, {database},",
             watch=watch,
         )
+
+    if not done:
+        pg_restore("--section=pre-data")
+    if before_data is not None:
+        before_data()
+    pg_restore("--section=data", "--section=post-data", f"--jobs={jobs}")
 
 
 def _make_tables(lease: Lease, script: Sequence[str | Path], options: str, watch: LineWatcher) -> bool:
@@ -135,7 +163,7 @@ def _make_tables(lease: Lease, script: Sequence[str | Path], options: str, watch
             database.connect(lease.application_name, options) as connection,
             as_owner(connection, database.role),
         ):
-            connection.execute(_without_psqls(written.stdout))
+            connection.execute(without_psqls(written.stdout))
     except psycopg.Error:
         return False
     for line in written.stderr.decode(errors="replace").splitlines():
@@ -143,21 +171,29 @@ def _make_tables(lease: Lease, script: Sequence[str | Path], options: str, watch
     return True
 
 
-def _without_psqls(script: bytes) -> bytes:
-    r"""The script without the two lines that are for psql alone: ``\restrict KEY`` and ``\unrestrict KEY``."""
-    if (restrict := re.search(rb"^\\restrict (\S+)\n", script, re.MULTILINE)) is not None:
-        for command in (b"restrict", b"unrestrict"):
-            script = script.replace(b"\n\\%s %s\n" % (command, restrict[1]), b"\n")
-    return script
-
-
 def _restore_fitted(
-    lease: Lease, toolset: Toolset, script: Sequence[str | Path], options: str, at_once: bool, watch: LineWatcher
+    lease: Lease,
+    toolset: Toolset,
+    script: Sequence[str | Path],
+    options: str,
+    at_once: bool,
+    watch: LineWatcher,
+    before_data: Callable[[], None] | None,
 ) -> None:
     """Restore by way of a script, from which the settings are taken that the older server does not know."""
+    if before_data is None:
+        _play_fitted(lease, toolset, script, options, at_once, watch)
+        return
+    _play_fitted(lease, toolset, [*script, "--section=pre-data"], options, at_once, watch)
+    before_data()
+    _play_fitted(lease, toolset, [*script, "--section=data", "--section=post-data"], options, at_once, watch)
+
+
+def _play_fitted(
+    lease: Lease, toolset: Toolset, script: Sequence[str | Path], options: str, at_once: bool, watch: LineWatcher
+) -> None:
     database = lease.database
-    # A space within an option is escaped with a backslash.
-    role = re.sub(r"([\\\s])", r"\\\1", database.role)
+    options = f"{options} {role_option(database.role)}"
     writer = start([*script, "--file=-"], {}, stdout=PIPE)
     try:
         reader = start(
@@ -170,7 +206,7 @@ def _restore_fitted(
                 "--set=ON_ERROR_STOP=1",
                 *(["--single-transaction"] if at_once else []),
                 "--output=/dev/null",
-                f"--dbname={database.public_conninfo(lease.application_name, f'{options} -c role={role}')}",
+                f"--dbname={database.public_conninfo(lease.application_name, options)}",
             ],
             database.secret_environment(),
             stdin=PIPE,
@@ -189,7 +225,7 @@ def _fit(script: IO[bytes], fitted: IO[bytes]) -> None:
     """Copy a script without the one statement, looked for where nothing else could look like it."""
     with suppress(BrokenPipeError), fitted, script:
         for line in script:
-            if line != _UNKNOWN_TO_OLDER_SERVERS:
+            if line != UNKNOWN_TO_OLDER_SERVERS:
                 fitted.write(line)
             if line == _END_OF_SETTINGS:
                 break

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.postgres.adoption import adopt, read_mark
+from pytest_erp_sandbox.postgres.amending import Amendment
 from pytest_erp_sandbox.postgres.archive import Archive, read_archive
 from pytest_erp_sandbox.postgres.clients import Toolset, choose_clients, installed_toolsets
 from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
@@ -144,7 +145,13 @@ def dump(
     return read_archive(to, installed_toolsets())
 
 
-def put(lease: Lease, archive: Archive, programs: Toolset | None = None, leave_out: Collection[str] = ()) -> None:
+def put(
+    lease: Lease,
+    archive: Archive,
+    programs: Toolset | None = None,
+    leave_out: Collection[str] = (),
+    amendment: Amendment | None = None,
+) -> None:
     """Wipe the leased sandbox and restore a dump there."""
     major = lease.connection.info.server_version // 10000
     tools = (
@@ -154,7 +161,15 @@ def put(lease: Lease, archive: Archive, programs: Toolset | None = None, leave_o
         ).sandbox
     )
     wipe(lease, lock_timeout=PATIENCE)
-    restore(lease, archive, tools, jobs=2, leave_out=leave_out, on_progress=lambda _done, _size: None)
+    restore(
+        lease,
+        archive,
+        tools,
+        jobs=2,
+        leave_out=leave_out,
+        on_progress=lambda _done, _size: None,
+        amendment=amendment,
+    )
 
 
 @contextmanager

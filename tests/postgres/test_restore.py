@@ -10,7 +10,9 @@ import pytest
 from pytest_erp_sandbox.demo.generator import SMALL, fill
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
+from pytest_erp_sandbox.postgres.amending import Amendment
 from pytest_erp_sandbox.postgres.clients import choose_clients
+from pytest_erp_sandbox.postgres.connection import SandboxConnection
 
 from ..servers import Servers
 from .fingerprint import fingerprint
@@ -79,6 +81,46 @@ def test_newer_programs_restore_into_an_older_server(prods: dict[str, Side], ser
         put(lease, dump(prod, tmp_path, clients.prod), clients.sandbox)
 
     assert_same(sandbox, prod)
+
+
+AMENDED = ["llx_const", "llx_user", "nothing of that name"]
+
+
+@pytest.mark.parametrize(("server_version", "programs"), [("15", 15), ("15", 18), ("18", 18)])
+def test_what_is_amended_is_the_only_difference(
+    prods: dict[str, Side], servers: Servers, server_version: str, programs: int, tmp_path: Path
+) -> None:
+    prod, sandbox = prods[server_version], make_sandbox(servers[server_version])
+
+    def amend(connection: SandboxConnection) -> None:
+        connection.execute("UPDATE public.llx_const SET value = 'crêpe' WHERE name = 'MAIN_MONNAIE'")
+
+    with leased(sandbox) as lease:
+        put(lease, dump(prod, tmp_path, toolset(programs)), toolset(programs), amendment=Amendment(AMENDED, amend))
+
+    assert sandbox.values("SELECT value FROM llx_const WHERE name = 'MAIN_MONNAIE'") == ["crêpe"]
+    sandbox.execute("ALTER TABLE llx_const DISABLE TRIGGER USER")
+    sandbox.execute("UPDATE llx_const SET value = 'EUR' WHERE name = 'MAIN_MONNAIE'")
+    sandbox.execute("ALTER TABLE llx_const ENABLE TRIGGER USER")
+    assert_same(sandbox, prod)
+
+
+def test_a_row_that_cannot_be_amended_is_not_told(servers: Servers, tmp_path: Path) -> None:
+    prod = make_prod(
+        servers["15"],
+        "CREATE FUNCTION picky(text) RETURNS boolean LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM 1 FROM allowed; RETURN true; END'",
+        "CREATE TABLE allowed (id integer)",
+        "CREATE TABLE secretive (word text CHECK (picky(word)))",
+        "SET search_path = public; INSERT INTO secretive VALUES ('hush-hush')",
+    )
+    sandbox = make_sandbox(servers["15"])
+
+    with leased(sandbox) as lease, pytest.raises(PostgresError) as caught:
+        put(lease, dump(prod, tmp_path), amendment=Amendment(["secretive"], lambda _: None))
+
+    assert 'into public.secretive: relation "allowed" does not exist' in str(caught.value)
+    assert "hush-hush" not in str(caught.value)
 
 
 def test_what_others_own_stays_as_it_is(server: Server, tmp_path: Path) -> None:

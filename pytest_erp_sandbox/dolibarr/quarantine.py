@@ -1,0 +1,247 @@
+"""The quarantine: what an iso-prod copy knows of the outside world is switched off, removed or made unusable."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from psycopg import sql
+
+from ..errors import QuarantineError
+from ..postgres.connection import SandboxConnection
+from .parts import PARTS, Part
+from .rows import columns, insert
+
+__all__ = ["check_quarantine", "impose_quarantine", "in_words", "tables_of_quarantine"]
+
+_CONSTANTS = "llx_const"
+_TOKENS = "llx_oauth_token"
+_OPENS_API = sql.SQL("service = 'dolibarr_rest_api'")
+
+_NOWHERE = "mail.invalid"
+"""No such host can ever be (RFC 2606). Not '': Dolibarr takes that for PHP's own mail server, which may be there."""
+
+_BANNER = "<b>This is a sandbox.</b> It is put back to a copy of prod before each rehearsal."
+
+
+class _Rule(Protocol):
+    """Something that must hold in a quarantined database."""
+
+    @property
+    def table(self) -> str: ...
+    @property
+    def needs(self) -> Collection[str]:
+        """The columns without which this Dolibarr knows nothing of the kind."""
+        ...
+
+    def impose(self, connection: SandboxConnection) -> int:
+        """Make it hold; gives how many rows that took."""
+        ...
+
+    def breaches(self, connection: SandboxConnection, agent: str) -> int:
+        """In how many rows it does not hold; those of the user ``agent`` are not looked at."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """No row of ``table`` is ``wrong``: ``mend`` is set in it, or it is deleted where there is nothing to set.
+
+    ``agents`` says which rows are those of the user ``%(agent)s``.
+    """
+
+    table: str
+    wrong: sql.Composable
+    mend: sql.Composable | None = None
+    needs: Collection[str] = ()
+    agents: sql.Composable | None = None
+
+    def impose(self, connection: SandboxConnection) -> int:
+        table = sql.Identifier("public", self.table)
+        if self.mend is None:
+            statement = sql.SQL("DELETE FROM {} WHERE {}").format(table, self.wrong)
+        else:
+            statement = sql.SQL("UPDATE {} SET {} WHERE {}").format(table, self.mend, self.wrong)
+        return connection.execute(statement).rowcount
+
+    def breaches(self, connection: SandboxConnection, agent: str) -> int:
+        statement = sql.SQL("SELECT count(*) FROM {} WHERE ({}) AND NOT ({})").format(
+            sql.Identifier("public", self.table), self.wrong, self.agents or sql.SQL("false")
+        )
+        return sum(count for (count,) in connection.execute(statement, {"agent": agent}))
+
+
+@dataclass(frozen=True)
+class _Everywhere:
+    """A constant has one value, in every company: its only row is that of all companies (entity 0)."""
+
+    name: str
+    value: str
+    table = _CONSTANTS
+    needs = ("name", "value", "entity")
+
+    def impose(self, connection: SandboxConnection) -> int:
+        if not self.breaches(connection):
+            return 0
+        connection.execute("DELETE FROM public.llx_const WHERE name = %s", [self.name])
+        values = {"name": self.name, "value": self.value, "entity": 0, "type": "chaine", "visible": 0}
+        insert(connection, _CONSTANTS, {**values, "note": "quarantine of pytest-erp-sandbox"})
+        return 1
+
+    def breaches(self, connection: SandboxConnection, agent: str = "") -> int:  # noqa: ARG002 - it has no constants
+        rows = connection.execute("SELECT value, entity FROM public.llx_const WHERE name = %s", [self.name]).fetchall()
+        return int(rows != [(self.value, 0)])
+
+
+def _constants(names: str, value: str = "") -> _Rows:
+    """Constants whose names match, and that say anything, say ``value``."""
+    wrong = sql.SQL("name ~ {} AND value NOT IN ('', {})").format(sql.Literal(f"^({names})$"), sql.Literal(value))
+    return _Rows(_CONSTANTS, wrong, sql.SQL("value = {}").format(sql.Literal(value)), ("name", "value"))
+
+
+def _off(table: str, column: str = "status") -> _Rows:
+    """A switch that is 0 in every row."""
+    name = sql.Identifier(column)
+    off = sql.SQL("{} = 0").format(name)
+    return _Rows(table, sql.SQL("{} IS DISTINCT FROM 0").format(name), off, (column,))
+
+
+def _none(table: str) -> _Rows:
+    """No row at all."""
+    return _Rows(table, sql.SQL("true"))
+
+
+_RULES: Mapping[Part, Sequence[_Rule]] = {
+    "mail": (
+        _Everywhere("MAIN_DISABLE_ALL_MAILS", "1"),
+        _Everywhere("MAIN_DISABLE_ALL_SMS", "1"),
+        # Should somebody switch mails on again: there is no server to take them, nor PHP's own way.
+        _Everywhere("MAIN_MAIL_SENDMODE", "smtps"),
+        _Everywhere("MAIN_MAIL_SMTP_SERVER", _NOWHERE),
+        _constants("MAIN_MAIL_SENDMODE_.+", "smtps"),
+        _constants("MAIN_MAIL_SMTP_SERVER_.+", _NOWHERE),
+        _constants("MAIN_MAIL_SMTPS_(ID|PW|OAUTH_SERVICE)(_.+)?|MAIN_SMS_SENDMODE"),
+    ),
+    "cron": (_off("llx_cronjob"), _off("llx_cronjob", "processing"), _constants("CRON_KEY")),
+    # Dolibarr calls all of Zapier's, whatever their status.
+    "webhooks": (_off("llx_webhook_target"), _none("llx_zapier_hook")),
+    "notifications": (_none("llx_notify_def"), _constants("NOTIFICATION_FIXEDEMAIL_.+")),
+    "collectors": (
+        _off("llx_emailcollector_emailcollector"),
+        _Rows(
+            "llx_emailcollector_emailcollector",
+            sql.SQL("password <> ''"),
+            sql.SQL("password = ''"),
+            needs=("password",),
+        ),
+    ),
+    "payments": (
+        _constants("STRIPE_LIVE", "0"),
+        _constants("STRIPE_(LIVE|TEST)_.+"),
+        _constants("PAYPAL_API_SANDBOX", "1"),
+        _constants("PAYPAL_API_(USER|PASSWORD|SIGNATURE)"),
+        _constants("PAYBOX_(CGI_URL_V[12]|HMAC_KEY|IBS_SITE|IBS_RANG|PBX_IDENTIFIANT)"),
+    ),
+    "oauth": (
+        _Rows(_TOKENS, sql.SQL("({}) IS NOT TRUE").format(_OPENS_API), needs=("service",)),
+        _none("llx_oauth_state"),
+        _constants("OAUTH_.+_SECRET"),
+    ),
+    "connectors": (
+        _constants("LDAP_(SYNCHRO|CONTACT|MEMBER|MEMBER_TYPE)_ACTIVE", "0"),
+        _constants("ADHERENT_USE_(MAILMAN|SPIP)|BLOCKEDLOG_USE_REMOTE_AUTHORITY", "0"),
+        _constants("LDAP_ADMIN_PASS|ADHERENT_MAILMAN_ADMIN_PASSWORD|ADHERENT_SPIP_PASS"),
+    ),
+    "api-keys": (
+        _Rows(
+            "llx_user",
+            sql.SQL("api_key IS NOT NULL"),
+            sql.SQL("api_key = NULL"),
+            needs=("api_key",),
+            agents=sql.SQL("login = %(agent)s"),
+        ),
+        _Rows(
+            _TOKENS,
+            _OPENS_API,
+            needs=("service",),
+            agents=sql.SQL("fk_user IN (SELECT rowid FROM public.llx_user WHERE login = %(agent)s)"),
+        ),
+        _constants("MAIN_AGENDA_XCAL_EXPORTKEY"),
+        # Not blank: Dolibarr lets a caller in whose key is blank as well.
+        _Rows(
+            _CONSTANTS,
+            sql.SQL("name = 'WEBSERVICES_KEY' AND value !~ '^sandbox-'"),
+            sql.SQL("value = 'sandbox-' || gen_random_uuid()"),
+            needs=("name", "value"),
+        ),
+    ),
+    "banner": (
+        # The name of the application, on every page; the home page and the one to log in say it at length.
+        _Everywhere("MAIN_APPLICATION_TITLE", "SANDBOX, not prod"),
+        _Everywhere("MAIN_HOME", _BANNER),
+        _Everywhere("MAIN_MOTD", _BANNER),
+        # And the bar at the top of every page is red.
+        _Everywhere("THEME_ELDY_ENABLE_PERSONALIZED", "1"),
+        _Everywhere("THEME_ELDY_TOPMENU_BACK1", "170,20,20"),
+    ),
+}
+
+
+def tables_of_quarantine(parts: Iterable[Part]) -> frozenset[str]:
+    """The tables that these parts change, whether this Dolibarr has them or not."""
+    return frozenset(rule.table for part in parts for rule in _RULES[part])
+
+
+def impose_quarantine(connection: SandboxConnection, parts: Collection[Part]) -> dict[str, int]:
+    """Quarantine the rows that are there; tables and columns that this Dolibarr lacks are passed over.
+
+    Args:
+        connection: in a transaction that acts as the sandbox's owner; committing is the caller's.
+        parts: which parts.
+
+    Returns:
+        How many rows each part changed, by its name.
+    """
+    return {part: sum(rule.impose(connection) for rule in _known(connection, part)) for part in PARTS if part in parts}
+
+
+def check_quarantine(connection: SandboxConnection, parts: Collection[Part], *, agent: str, name: str) -> None:
+    """Ask the sandbox whether its quarantine holds.
+
+    Args:
+        connection: to the sandbox.
+        parts: which parts.
+        agent: the agent's login, whose API key is the sandbox's own.
+        name: what the error calls the sandbox.
+
+    Raises:
+        QuarantineError: something in there knows the way out; the message says how many rows of what.
+    """
+    found = [
+        f"  {part}: {rule.table}, {count} {'row' if count == 1 else 'rows'}"
+        for part in PARTS
+        if part in parts
+        for rule in _known(connection, part)
+        if (count := rule.breaches(connection, agent))
+    ]
+    if found:
+        raise QuarantineError(
+            f"{name} is not quarantined as the settings ask for:\n" + "\n".join(found),
+            hint="Reset it: `erp-sandbox reset`. If that is not enough, golden.prepare or this Dolibarr undoes it.",
+        )
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """What was quarantined, in a line: the rows that each part changed."""
+    if not counts:
+        return "not quarantined: what this copy of prod knows of the outside world, it may use"
+    return "quarantined, in rows: " + ", ".join(f"{part} {count}" for part, count in counts.items())
+
+
+def _known(connection: SandboxConnection, part: Part) -> Iterable[_Rule]:
+    """The rules of a part that mean something to this Dolibarr."""
+    for rule in _RULES[part]:
+        there = columns(connection, rule.table)
+        if there and there.issuperset(rule.needs):
+            yield rule
