@@ -32,6 +32,7 @@ OVERRIDES = (
     "journal",
     "verify",
     "refresh",
+    "strict",
     "demo",
     "keep_failed",
     "lease_timeout",
@@ -70,6 +71,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--erp-sandbox-refresh",
         choices=("auto", "always", "never"),
         help="when prod is copied into a golden dump: when it is older than golden.max-age, in this run, or never",
+    )
+    group.addoption(
+        "--erp-sandbox-strict",
+        action="store_const",
+        const=True,
+        help="refuse to start where prod could be changed: by this account in the cluster, by prod's login",
     )
     group.addoption(
         "--erp-sandbox-demo",

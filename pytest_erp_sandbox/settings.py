@@ -278,6 +278,8 @@ class Settings(BaseSettings):
     """After each rewind, compare all of the sandbox with the baseline, by other code than the rewind's."""
     refresh: Literal["auto", "always", "never"] = "auto"
     """When prod is copied anew: when the golden dump is too old, each run, or never."""
+    strict: bool = False
+    """Refuse to start where prod could be changed: by this account in the cluster, by prod's login (else a warning)."""
     demo: bool = False
     """Use an embedded demo in place of a prod and a sandbox of one's own."""
     keep_failed: bool = False
