@@ -15,7 +15,7 @@ demo := $(VENV)/.demo
 dev := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test fuzz bench lint clean
+.PHONY: help rehearse test kubernetes fuzz bench lint clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -26,6 +26,9 @@ rehearse: $(demo)  ## Rehearse the features on the embedded demo
 
 test: $(dev)  ## Run the whole test suite
 	$(python) -m pytest -n auto tests features $(ARGS)
+
+kubernetes: $(dev)  ## Run tests/cluster on the Kubernetes of ERP_SANDBOX_TEST_KUBECONFIG
+	$(python) -m pytest tests/cluster $(ARGS)
 
 fuzz: $(dev)  ## Rewind random workloads on random schemas: make fuzz EXAMPLES=5000
 	ERP_SANDBOX_TEST_EXAMPLES=$(EXAMPLES) $(python) -m pytest -n 2 tests/postgres/test_rewind_machine.py -k whatever $(ARGS)

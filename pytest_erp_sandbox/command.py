@@ -102,15 +102,16 @@ def adopt(call: _Call, name: str | None, yes: bool) -> None:
 
 
 @cli.command()
+@click.option("--strict", is_flag=True, help="Let more power over prod than is needed be a failure, not a warning.")
 @click.pass_obj
-def preflight(call: _Call) -> None:
+def preflight(call: _Call, strict: bool) -> None:
     """Ask every invariant, and show the answers.
 
     They are what keeps prod from harm. Nothing is written.
     """
     from .preflight import preflight_of, report_table
 
-    with call.settings() as settings:
+    with call.settings(**({"strict": True} if strict else {})) as settings:
         report = preflight_of(settings)
         _show(report_table(report))
         if report.failed:

@@ -33,6 +33,7 @@ OVERRIDES = (
     "verify",
     "refresh",
     "quarantine",
+    "strict",
     "demo",
     "keep_failed",
     "lease_timeout",
@@ -76,6 +77,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--erp-sandbox-quarantine",
         metavar="PARTS",
         help="what of prod's copy is kept from the outside world: true (all; the default), false, or mail,cron,…",
+    )
+    group.addoption(
+        "--erp-sandbox-strict",
+        action="store_const",
+        const=True,
+        help="refuse to start where prod could be changed: by this account in the cluster, by prod's login",
     )
     group.addoption(
         "--erp-sandbox-demo",

@@ -204,7 +204,7 @@ def shared_golden_dumps(settings: Settings, on_wait: Callable[[str], None]) -> I
     assert namespace is not None  # the settings are complete
     image = ToolboxImage(golden.image, user=golden.user)
     with (
-        toolbox(cluster_of(settings), namespace, golden.claim, image, {}) as running,
+        toolbox(cluster_of(settings), namespace, golden.claim, image) as running,
         locked(running, on_wait),
     ):
         there = bring(running, golden.path)

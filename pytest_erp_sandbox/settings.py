@@ -300,6 +300,8 @@ class Settings(BaseSettings):
     """When prod is copied anew: when the golden dump is too old, each run, or never."""
     quarantine: Quarantine = PARTS
     """What of prod's copy is kept from the outside world: all (``true``), nothing (``false``), or these parts."""
+    strict: bool = False
+    """Refuse to start where prod could be changed: by this account in the cluster, by prod's login (else a warning)."""
     demo: bool = False
     """Use an embedded demo in place of a prod and a sandbox of one's own."""
     keep_failed: bool = False

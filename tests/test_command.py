@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from pytest_erp_sandbox.demo.estate import PROD_DATABASE
 from pytest_erp_sandbox.postgres.adoption import is_adopted
 
 from .estates import BuiltEstate, Project
@@ -64,6 +65,15 @@ def test_preflight_shows_a_table_and_fails_when_an_invariant_does(project: Proje
     done = project.command("preflight")
     assert done.returncode == 1
     assert "failure" in done.stdout
+
+
+def test_strict_makes_power_over_prod_a_failure(project: Project, estate: BuiltEstate) -> None:
+    settings = estate.settings()
+    settings["prod"]["dsn"] = estate.prod.dsn(PROD_DATABASE)  # a superuser's
+    project.configure(settings)
+    assert project.command("preflight").returncode == 0
+    done = project.command("preflight", "--strict")
+    assert (done.returncode, "failure" in done.stdout) == (1, True), done.stdout
 
 
 @pytest.mark.parametrize(("answer", "code", "adopted"), [("n\n", 1, False), ("y\n", 0, True)], ids=["no", "yes"])

@@ -90,7 +90,6 @@ def toolbox_rules(namespace: str, claim: str) -> Iterator[Rule]:
     """What a toolbox pod takes."""
     for verb in ("create", "get", "list", "delete"):
         yield Rule(namespace, verb, "pods")
-    yield Rule(namespace, "create", "secrets")
     yield Rule(namespace, "get", "persistentvolumeclaims", claim)
     yield from exec_rules(namespace)
 

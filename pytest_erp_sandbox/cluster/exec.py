@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,8 +23,6 @@ from ..errors import ClusterError
 from .api import Cluster, refusal
 
 __all__ = ["Exec", "PodReference", "kept_open", "run_in_pod"]
-
-LineWatcher = Callable[[str], None]
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 
@@ -76,7 +74,6 @@ class Exec:
         pod: the pod.
         command: the program and its arguments; the API server may log them, so none of them is secret.
         stdin: whether ``write`` will be called.
-        watch: is called with each line of stderr.
 
     Raises:
         ClusterError: the command cannot be started.
@@ -89,12 +86,9 @@ class Exec:
         command: Sequence[str],
         *,
         stdin: bool = False,
-        watch: LineWatcher | None = None,
     ) -> None:
         self.pod = pod
         self.said = ""
-        self._watch = watch
-        self._line = b""
         self._output: deque[memoryview] = deque()
         self._code: int | None = None
         self._heard = time.monotonic()
@@ -245,10 +239,6 @@ class Exec:
 
     def _listen(self, data: bytes) -> None:
         self.said = (self.said + data.decode(errors="replace"))[-_KEPT:]
-        if self._watch is not None:
-            *lines, self._line = (self._line + data).split(b"\n")
-            for line in lines:
-                self._watch(line.decode(errors="replace"))
 
     def _lost(self, error: Exception | None) -> ClusterError:
         because = f": {error}" if error is not None and str(error) else ""
@@ -277,9 +267,7 @@ def kept_open(running: Exec) -> Iterator[None]:
         holder.join()
 
 
-def run_in_pod(
-    cluster: Cluster, pod: PodReference, command: Sequence[str], *, doing: str, watch: LineWatcher | None = None
-) -> str:
+def run_in_pod(cluster: Cluster, pod: PodReference, command: Sequence[str], *, doing: str) -> str:
     """Run a command to its end.
 
     Returns:
@@ -288,7 +276,7 @@ def run_in_pod(
     Raises:
         ClusterError: it failed, or could not be run.
     """
-    with Exec(cluster, pod, command, watch=watch) as running:
+    with Exec(cluster, pod, command) as running:
         output = b"".join(bytes(piece) for piece in running.output())
         code = running.wait()
     if code:

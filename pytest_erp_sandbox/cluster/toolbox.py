@@ -1,16 +1,13 @@
-"""The toolbox: a pod beside the golden dumps' volume, in which PostgreSQL's programs run for us."""
+"""The toolbox: a pod beside the golden dumps' volume, which it reads and writes for us."""
 
 from __future__ import annotations
 
 import secrets
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-from pydantic import SecretStr
 
 from ..errors import ClusterError
 from .api import LABEL, Cluster, ask, await_condition
@@ -24,7 +21,6 @@ CACHE = "/cache"
 
 _LABELS = {LABEL: "erp-sandbox", "app.kubernetes.io/component": "toolbox"}
 _SELECTOR = ",".join(f"{key}={value}" for key, value in _LABELS.items())
-_SECRETS = "/secrets"
 _SCRATCH = "/tmp"  # noqa: S108 - of the pod's own
 
 _ENDED = ("Succeeded", "Failed")
@@ -49,67 +45,34 @@ class ToolboxImage:
     """What the pod is made of.
 
     Attributes:
-        image: with pg_dump, pg_restore, psql and tar.
+        image: with tar and flock.
         pull_policy: of the image.
         user: the uid and gid that it runs as; the volume is given to that group.
-        cpu: limit.
-        memory: limit.
     """
 
     image: str
     pull_policy: str = "IfNotPresent"
     user: int = 10001
-    cpu: str = "2"
-    memory: str = "1Gi"
 
 
 @dataclass(frozen=True)
 class Toolbox:
-    """A running toolbox; programs get the credentials that it was started with by name."""
+    """A running toolbox."""
 
     cluster: Cluster
     pod: PodReference
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        doing: str,
-        credentials: str | None = None,
-        timeout: timedelta | None = None,
-        watch: Callable[[str], None] | None = None,
-    ) -> str:
+    def run(self, command: Sequence[str], *, doing: str) -> str:
         """Run a program to its end, and give back what it wrote to stdout.
 
         Args:
             command: the program and its arguments; none of them secret, as the API server may log them.
             doing: what it does, for the error.
-            credentials: the name of those whose variables (``PGPASSWORD``, …) the program gets.
-            timeout: how long it may take; the pod ends it then.
-            watch: is called with each line of stderr.
 
         Raises:
             ClusterError: it failed, with the end of its stderr; or the connection to it was lost.
         """
-        if timeout is not None:
-            command = ["timeout", str(max(1, int(timeout.total_seconds()))), *command]
-        if credentials is not None:
-            # The values come from files, in the pod: never over the command line.
-            load = f"for each in {_SECRETS}/{shlex.quote(credentials)}.*; do"
-            load += ' export "${each##*.}=$(cat "$each")"; done; exec "$@"'
-            command = ["sh", "-c", load, "sh", *command]
-        return run_in_pod(self.cluster, self.pod, command, doing=doing, watch=watch)
-
-    def fetch(self, path: str) -> Iterator[memoryview]:
-        """The bytes of a file, piece by piece.
-
-        Raises:
-            ClusterError: it cannot be read to its end.
-        """
-        with Exec(self.cluster, self.pod, ["cat", "--", path]) as running:
-            yield from running.output()
-            if running.wait():
-                raise ClusterError(f"{path} cannot be read in {self.pod}: {running.reason}")
+        return run_in_pod(self.cluster, self.pod, command, doing=doing)
 
     def free(self) -> int:
         """Bytes that are free on the volume."""
@@ -123,22 +86,20 @@ def toolbox(
     namespace: str,
     claim: str,
     image: ToolboxImage,
-    credentials: Mapping[str, Mapping[str, SecretStr]],
     *,
     deadline: timedelta = timedelta(hours=2),
     timeout: timedelta = timedelta(minutes=5),
 ) -> Iterator[Toolbox]:
     """Start a toolbox with the claim mounted; it ends with this context, and by itself after ``deadline``.
 
-    Those that killed runs have left go first. The credentials are in a Secret that belongs to the pod, and so goes with
-    it, even if this program is killed.
+    Those that killed runs have left go first. Nobody's credentials are in it: databases are spoken with from here, if
+    need be by a port-forward, so that prod's never come into the sandbox's namespace.
 
     Args:
         cluster: where.
         namespace: the sandbox's.
         claim: the golden dumps' PVC.
         image: what the pod is made of.
-        credentials: variables by name, by the name of what they are credentials of (``prod``, ``sandbox``).
         deadline: after it the cluster ends the pod.
         timeout: how long its start may take.
 
@@ -150,13 +111,12 @@ def toolbox(
     name = f"erp-sandbox-toolbox-{secrets.token_hex(4)}"
     pod = PodReference(namespace, name)
     try:
-        made = ask(
+        ask(
             cluster.core.create_namespaced_pod,
             namespace,
             _pod(name, claim, image, deadline),
             doing=f"making {pod} (verb create)",
         )
-        _make_secret(cluster, made, credentials)
         await_condition(
             lambda: _not_running(cluster, pod),
             timeout.total_seconds(),
@@ -175,7 +135,7 @@ def toolbox(
 
 
 def remove_orphans(cluster: Cluster, namespace: str) -> list[str]:
-    """Remove toolboxes, and with each its Secret, that nobody uses any more; returns their names.
+    """Remove toolboxes that nobody uses any more; returns their names.
 
     Raises:
         ClusterError: they cannot be listed or removed.
@@ -207,12 +167,11 @@ def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dic
         },
         "resources": {
             "requests": {"cpu": "100m", "memory": "64Mi"},
-            "limits": {"cpu": image.cpu, "memory": image.memory, "ephemeral-storage": "256Mi"},
+            "limits": {"cpu": "1", "memory": "256Mi", "ephemeral-storage": "256Mi"},
         },
         "volumeMounts": [
             {"name": "cache", "mountPath": CACHE},
             {"name": "scratch", "mountPath": _SCRATCH},
-            {"name": "secrets", "mountPath": _SECRETS, "readOnly": True},
         ],
     }
     return {
@@ -235,29 +194,9 @@ def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dic
             "volumes": [
                 {"name": "cache", "persistentVolumeClaim": {"claimName": claim}},
                 {"name": "scratch", "emptyDir": {}},
-                {"name": "secrets", "secret": {"secretName": name, "defaultMode": 0o440}},
             ],
         },
     }
-
-
-def _make_secret(cluster: Cluster, pod: Any, credentials: Mapping[str, Mapping[str, SecretStr]]) -> None:
-    """The pod waits for its Secret, which can thus be made as one of its own."""
-    name, namespace = pod.metadata.name, pod.metadata.namespace
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod.metadata.uid}
-    ask(
-        cluster.core.create_namespaced_secret,
-        namespace,
-        {
-            "metadata": {"name": name, "labels": _LABELS, "ownerReferences": [owner]},
-            "stringData": {
-                f"{whose}.{variable}": value.get_secret_value()
-                for whose, variables in credentials.items()
-                for variable, value in variables.items()
-            },
-        },
-        doing=f"making Secret {namespace}/{name} (verb create)",
-    )
 
 
 def _not_running(cluster: Cluster, pod: PodReference) -> str | None:

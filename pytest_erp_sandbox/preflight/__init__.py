@@ -73,7 +73,7 @@ def preflight_of(settings: Settings) -> Report:
     report = preflight(
         None if settings.refresh == "never" else settings.prod.database(),
         [place.database() for place in settings.all_sandboxes],
-        require_read_only_role=settings.prod.require_read_only_role,
+        require_read_only_role=settings.strict or settings.prod.require_read_only_role,
         clients_fit=lambda prod, sandbox: str(choose_clients(toolsets, prod=prod, sandbox=sandbox)),
     )
     return Report((*report.findings, *access_findings(settings)))

@@ -46,7 +46,7 @@ def _little(settings: Settings) -> Iterator[Finding]:
         if found:
             yield Finding(
                 _LITTLE,
-                Status.WARNING,
+                Status.FAILURE if settings.strict else Status.WARNING,
                 f"in namespace {namespace}, this account may {', '.join(found)}",
                 "Work with an account that has the Roles of deploy/kubernetes, and no others.",
                 subject=_CLUSTER,

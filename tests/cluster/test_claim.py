@@ -36,7 +36,7 @@ def claim(kubernetes: Kubernetes) -> str:
 
 @pytest.fixture(scope="module")
 def box(kubernetes: Kubernetes, claim: str) -> Iterator[Toolbox]:
-    with toolbox(kubernetes.cluster, kubernetes.sandbox, claim, ToolboxImage(IMAGE), {}) as running:
+    with toolbox(kubernetes.cluster, kubernetes.sandbox, claim, ToolboxImage(IMAGE)) as running:
         yield running
 
 
