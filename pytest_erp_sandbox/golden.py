@@ -70,6 +70,7 @@ class Manifest:
         left_out: what could not come along, and may be lost.
         quarantine: how many rows each part of the quarantine changed, by its name; parts that were off are missing.
         prepared: the digest of the SQL files that were run in it (``golden.prepare``); empty where there were none.
+        rights: names of the rights that an agent could have, by the number of the company (entity).
         size: of the dump, in bytes.
         sha256: of the dump, and of all else that is said here.
     """
@@ -84,6 +85,7 @@ class Manifest:
     left_out: list[str]
     quarantine: dict[str, int]
     prepared: str
+    rights: dict[str, list[str]]
     size: int = 0
     sha256: str = ""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .dolibarr.quarantine import impose_quarantine, tables_of_quarantine
+from .dolibarr.rights import rights_by_company
 from .errors import GoldenError, PostgresError, SettingsError
 from .golden import Golden, GoldenCache, Manifest, Source
 from .origin import Copy, Origin, origin_of
@@ -187,6 +188,7 @@ def _prepare(
         left_out=[obstacle.label for obstacle in obstacles],
         quarantine=quarantined,
         prepared=prepared,
+        rights=rights_by_company(sandbox.lease.connection),
     )
 
 

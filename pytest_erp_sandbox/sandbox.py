@@ -15,6 +15,7 @@ from .baseline import begin_baseline, has_agent, is_baseline_of, read_key
 from .dolibarr.agent import agent_id
 from .dolibarr.api import api_client, check_api
 from .dolibarr.quarantine import check_quarantine
+from .dolibarr.rights import require_rights
 from .errors import AgentError, GoldenError, LeaseError, PostgresError
 from .golden import Golden
 from .postgres.adoption import Mark, adopt, read_mark, require_mark, write_mark
@@ -346,6 +347,9 @@ class Sandbox:
             raise GoldenError(
                 f"golden dump {golden.id} was removed while this run used it; nothing was wiped", hint="Run again."
             )
+        rights = golden.manifest.rights.get(str(self._settings.agent.entity))
+        if rights is not None:
+            require_rights(self._settings.agent.rights, rights)
 
 
 @cache

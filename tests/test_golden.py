@@ -25,9 +25,9 @@ PROD = Source("server", "'erp' at db:5432", "7/16384", "15.18")
 
 def manifest(source: Source = PROD, run: str = "run", made_at: datetime | None = None) -> Manifest:
     when = (made_at or datetime.now(UTC)).isoformat()
-    return Manifest(
-        source, when, run, 18, {"prod": "15.18"}, {"tables": 2}, {"pg_trgm": True}, ["cast x"], {"mail": 2}, ""
-    )
+    counts, extensions, quarantine = {"tables": 2}, {"pg_trgm": True}, {"mail": 2}
+    rights = {"1": ["societe.lire"]}
+    return Manifest(source, when, run, 18, {"prod": "15.18"}, counts, extensions, ["cast x"], quarantine, "", rights)
 
 
 def write(dump: Path, scratch: Path) -> Manifest:

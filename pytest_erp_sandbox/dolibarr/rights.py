@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import psycopg
 
 from ..errors import AgentError
+from ..postgres.connection import SandboxConnection
+from .rows import columns
 
-__all__ = ["resolve_rights"]
+__all__ = ["require_rights", "resolve_rights", "rights_by_company"]
 
 _NEAR_NAMES = 3
 
@@ -31,11 +33,31 @@ def resolve_rights(connection: psycopg.Connection[Any], patterns: Sequence[str],
         AgentError: nothing matches a pattern; it names every such pattern, and names that are near.
     """
     rights = _defined_rights(connection, entity)
+    return sorted({rights[name] for name in require_rights(patterns, rights)})
+
+
+def require_rights(patterns: Sequence[str], rights: Collection[str]) -> list[str]:
+    """The names among ``rights`` that ``patterns`` match.
+
+    Raises:
+        AgentError: nothing matches a pattern; it names every such pattern, and names that are near.
+    """
     matches = {pattern: [name for name in rights if fnmatchcase(name, pattern)] for pattern in patterns}
     unknown = [pattern for pattern, names in matches.items() if not names]
     if unknown:
         raise _unknown_rights(unknown, rights)
-    return sorted({rights[name] for names in matches.values() for name in names})
+    return [name for names in matches.values() for name in names]
+
+
+def rights_by_company(connection: SandboxConnection) -> dict[str, list[str]]:
+    """The names of the rights that a Dolibarr has, by the number of the company (entity), in decimal digits.
+
+    Empty where the database is no Dolibarr's.
+    """
+    if not columns(connection, "llx_rights_def"):
+        return {}
+    entities = connection.execute("SELECT DISTINCT entity FROM public.llx_rights_def ORDER BY entity").fetchall()
+    return {str(entity): list(_defined_rights(connection, entity)) for (entity,) in entities}
 
 
 def _defined_rights(connection: psycopg.Connection[Any], entity: int) -> Mapping[str, int]:

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import PostgresError
-from .program import ask
+from .connection import ProdDatabase, SandboxDatabase
+from .program import ask, run
 
 __all__ = ["Clients", "Toolset", "choose_clients", "installed_toolsets"]
 
@@ -39,6 +40,28 @@ class Toolset:
     def program(self, name: str) -> Path:
         """The path of one of the programs."""
         return self.folder / name
+
+    def reach(self, database: ProdDatabase | SandboxDatabase) -> None:
+        """Connect to a database and leave again: what one libpq can do (TLS, GSSAPI, say), not every other one can.
+
+        Raises:
+            PostgresError: these programs cannot connect to it; the message has the reason.
+        """
+        try:
+            run(
+                [
+                    self.program("psql"),
+                    "--no-psqlrc",
+                    "--no-password",
+                    "--command=SELECT 1",
+                    f"--dbname={database.public_conninfo()}",
+                ],
+                database.secret_environment(),
+                doing=f"connecting to {database} with the {self}",
+            )
+        except PostgresError as error:
+            error.hint = "Install client programs that can, or name their folder with the setting programs."
+            raise
 
     def __str__(self) -> str:
         return f"PostgreSQL {self.version} clients in {self.folder}"

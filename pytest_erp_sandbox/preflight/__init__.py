@@ -11,7 +11,7 @@ from ..settings import Settings
 from . import invariants
 from .access import access_findings
 from .findings import Finding, Report, Status, report_table
-from .invariants import ClientsFit
+from .invariants import ClientsFor
 from .sides import ProdSide, SandboxSide
 
 __all__ = ["Finding", "Report", "Status", "preflight", "preflight_of", "report_table"]
@@ -22,7 +22,7 @@ def preflight(
     sandboxes: Sequence[SandboxDatabase],
     *,
     require_read_only_role: bool,
-    clients_fit: ClientsFit,
+    clients_for: ClientsFor,
 ) -> Report:
     """Ask all invariants of prod and of every sandbox; writes nothing, and leaves no connection open.
 
@@ -30,7 +30,7 @@ def preflight(
         prod: None where the golden dump is used as it is; what is about prod is skipped then.
         sandboxes: all that this run may wipe.
         require_read_only_role: whether a prod login that can write is a failure, or a warning.
-        clients_fit: chooses client programs for a pair of servers.
+        clients_for: chooses client programs for a pair of servers.
 
     Returns:
         The findings, failures among them: nothing is raised for those.
@@ -61,7 +61,7 @@ def preflight(
                 invariants.prod_is_out_of_reach(copy, truth),
                 invariants.no_foreign_server_leads_out(copy),
                 invariants.server_is_not_prods(copy, truth),
-                invariants.client_programs_fit(copy, truth, clients_fit),
+                invariants.client_programs_fit(copy, truth, clients_for),
                 invariants.wipe_has_room_for_its_locks(copy),
             ]
     return Report((*reached, *findings))
@@ -74,6 +74,6 @@ def preflight_of(settings: Settings) -> Report:
         None if settings.refresh == "never" else settings.prod.database(),
         [place.database() for place in settings.all_sandboxes],
         require_read_only_role=settings.strict or settings.prod.require_read_only_role,
-        clients_fit=lambda prod, sandbox: str(choose_clients(toolsets, prod=prod, sandbox=sandbox)),
+        clients_for=lambda prod, sandbox: choose_clients(toolsets, prod=prod, sandbox=sandbox),
     )
     return Report((*report.findings, *access_findings(settings)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import LiteralString
 
 from ..postgres.adoption import is_adopted
+from ..postgres.clients import Clients
 from ..postgres.connection import quoted_role
 from ..postgres.extensions import trusted_extensions
 from ..postgres.inventory import lost_by_wipe, not_allowed, owns_anything
@@ -17,7 +18,7 @@ from .sides import ProdSide, SandboxSide
 from .verdicts import AnySide, Verdict, failure, invariant, ok, warning
 
 __all__ = [
-    "ClientsFit",
+    "ClientsFor",
     "accepts_writes",
     "client_programs_fit",
     "connection_is_direct",
@@ -45,7 +46,7 @@ READ_ONLY_SQL_TRANSACTION = "25006"
 OLDEST_SERVER = 15
 """The oldest major version for a sandbox; prod may be older, as long as a pg_dump can read it."""
 
-ClientsFit = Callable[[int | None, int], str]
+ClientsFor = Callable[[int | None, int], Clients]
 """Given the major versions of prod, if there is one, and sandbox: the client programs, or an ErpSandboxError."""
 
 
@@ -324,9 +325,13 @@ def server_is_not_prods(sandbox: SandboxSide, prod: ProdSide) -> Verdict:
 
 
 @invariant("client programs fit")
-def client_programs_fit(sandbox: SandboxSide, prod: ProdSide, clients_fit: ClientsFit) -> Verdict:
-    """Whether there are a pg_dump and a pg_restore for these two servers."""
-    return ok(clients_fit(None if prod.database is None else prod.major, sandbox.major))
+def client_programs_fit(sandbox: SandboxSide, prod: ProdSide, clients_for: ClientsFor) -> Verdict:
+    """Whether there are a pg_dump and a pg_restore for these two servers, and whether they can connect to them."""
+    clients = clients_for(None if prod.database is None else prod.major, sandbox.major)
+    clients.sandbox.reach(sandbox.database)
+    if clients.prod is not None and prod.database is not None:
+        clients.prod.reach(prod.database)
+    return ok(str(clients))
 
 
 @invariant("server has room for the wipe's locks")

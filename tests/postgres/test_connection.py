@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from pytest_erp_sandbox.demo.account import Account
 from pytest_erp_sandbox.demo.server import Server, server_folder
 from pytest_erp_sandbox.errors import PostgresError, SettingsError
+from pytest_erp_sandbox.postgres.clients import installed_toolsets
 from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
 
 from ..servers import SETTINGS, Servers, connect
@@ -262,7 +263,9 @@ def write_certificate(certificate: Path, key: Path) -> None:
     Account.for_server().give(key)
 
 
-def test_a_servers_certificate_is_verified_by_us_and_by_child_programs(encrypted: tuple[Side, Path]) -> None:
+def test_a_servers_certificate_is_verified_by_us_and_by_child_programs(
+    encrypted: tuple[Side, Path], servers: Servers
+) -> None:
     prod, certificate = encrypted
     demands = {"hostaddr": "127.0.0.1", "sslmode": "verify-full", "sslrootcert": str(certificate)}
 
@@ -271,6 +274,12 @@ def test_a_servers_certificate_is_verified_by_us_and_by_child_programs(encrypted
 
     eventually(lambda: settings_of(at("localhost"), "ssl") == ["on"])
     assert in_psql(at("localhost"), "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
+
+    # Whoever's programs cannot do what the DSN asks for says so before anything is dumped.
+    installed_toolsets(servers["15"].programs)[0].reach(at("localhost"))
+    with pytest.raises(PostgresError, match=r"with the PostgreSQL 18.*SSL support is not compiled in") as without:
+        installed_toolsets(servers["18"].programs)[0].reach(at("localhost"))
+    assert "the setting programs" in without.value.hint
 
     # The same server by a name that its certificate does not have.
     with pytest.raises(PostgresError, match="does not match host name"):

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import io
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from rich.console import Console
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError, PreflightError
 from pytest_erp_sandbox.postgres.adoption import adopt
+from pytest_erp_sandbox.postgres.clients import Clients, choose_clients, installed_toolsets
 from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
 from pytest_erp_sandbox.preflight import invariants, preflight
 from pytest_erp_sandbox.preflight.findings import Finding, Report, Status, report_table
+from pytest_erp_sandbox.preflight.invariants import ClientsFor
 from pytest_erp_sandbox.preflight.sides import ProdSide, SandboxSide
 
 from ..servers import Servers, connect, run
@@ -28,6 +31,10 @@ OWNER, ERP, READER = "pf_owner", "pf_erp_login", "pf_reader"
 ROLE, LOGIN, STRANGER = "pf_sandbox_role", "pf_sandbox_login", "pf_stranger"
 PROD, SANDBOX = "pf_erp", "pf-sandbox"
 OK, WARNING, FAILURE, SKIPPED = Status.OK, Status.WARNING, Status.FAILURE, Status.SKIPPED
+
+
+def installed_clients(prod: int | None, sandbox: int) -> Clients:
+    return choose_clients(installed_toolsets(), prod=prod, sandbox=sandbox)
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,10 @@ class Estate:
         prod: ProdDatabase | None = None,
         *sandboxes: SandboxDatabase,
         required: bool = False,
-        clients_fit: Callable[[int | None, int], str] = lambda prod, sandbox: f"{prod}, {sandbox}",
+        clients_for: ClientsFor = installed_clients,
     ) -> Report:
         return preflight(
-            prod or self.prod(), sandboxes or [self.sandbox()], require_read_only_role=required, clients_fit=clients_fit
+            prod or self.prod(), sandboxes or [self.sandbox()], require_read_only_role=required, clients_for=clients_for
         )
 
     def finding(self, invariant: str, subject: str = "sandbox", report: Report | None = None) -> Finding:
@@ -213,9 +220,7 @@ def test_a_wrong_password_is_a_failure_that_does_not_show_it(estate: Estate) -> 
 
 
 def test_without_a_prod_what_is_about_it_is_skipped(estate: Estate) -> None:
-    report = preflight(
-        None, [estate.sandbox()], require_read_only_role=True, clients_fit=lambda prod, sandbox: f"{prod}, {sandbox}"
-    )
+    report = preflight(None, [estate.sandbox()], require_read_only_role=True, clients_for=installed_clients)
     skipped = {each.invariant for each in report.findings if each.status is SKIPPED}
     assert skipped == {
         "is reachable",
@@ -226,7 +231,7 @@ def test_without_a_prod_what_is_about_it_is_skipped(estate: Estate) -> None:
         "server is not prod's",
     }
     assert not report.failed
-    assert estate.finding("client programs fit", report=report).detail.startswith("None, ")
+    assert estate.finding("client programs fit", report=report).detail.startswith("sandbox (PostgreSQL ")
 
 
 # Prod's session is read-only
@@ -675,7 +680,7 @@ def test_a_sandbox_login_that_may_connect_to_prod_is_a_warning(estate: Estate) -
 
 
 def test_a_sandbox_on_another_server_can_do_nothing_to_prod(servers: Servers, estates: dict[Server, Estate]) -> None:
-    one, other = (made_once(servers[version], estates) for version in ("15", "18"))
+    one, other = (made_once(servers[version], estates) for version in ("18", "15"))
     # A role of prod's owner's name is nobody's danger on a server of its own.
     with one.changed(f"GRANT {OWNER} TO {LOGIN}", f"REVOKE {OWNER} FROM {LOGIN}"):
         report = one.report(other.prod())
@@ -683,7 +688,10 @@ def test_a_sandbox_on_another_server_can_do_nothing_to_prod(servers: Servers, es
     for invariant in ("prod is out of reach", "server is not prod's"):
         finding = one.finding(invariant, report=report)
         assert (finding.status, finding.detail) == (OK, "prod is on another server")
-    assert one.finding("client programs fit", report=report).detail == "18, 15"
+    chosen = one.finding("client programs fit", report=report).detail
+    assert re.fullmatch(
+        r"prod: PostgreSQL 15.* clients in .*; sandbox \(PostgreSQL 18\): PostgreSQL 18.* clients in .*", chosen
+    )
 
 
 def test_a_shared_server_is_a_warning(estate: Estate) -> None:
@@ -707,10 +715,10 @@ def test_a_login_to_elsewhere_is_a_warning(estate: Estate, user: str) -> None:
 
 
 def test_client_programs_that_do_not_fit_are_a_failure_with_its_hint(estate: Estate) -> None:
-    def none_fit(prod: int | None, sandbox: int) -> str:
+    def none_fit(prod: int | None, sandbox: int) -> Clients:
         raise PostgresError(f"no pg_dump for {prod}", hint="install one")
 
-    finding = estate.finding("client programs fit", report=estate.report(clients_fit=none_fit))
+    finding = estate.finding("client programs fit", report=estate.report(clients_for=none_fit))
     version = estate.server.version
     assert (finding.status, finding.detail, finding.remedy) == (FAILURE, f"no pg_dump for {version}", "install one")
 
