@@ -9,8 +9,7 @@
 --   role       the role to make; erp_dump
 --   login      a login to make, which begins each session as that role; none
 --   bypassrls  on: it reads the rows of tables with row level security, too; needs a superuser; off
---   admin      who makes logins for the role, such as Vault's own login; nobody
---   vault      on: print the statements for a dynamic role of Vault's database secrets engine; off
+--   admin      who makes logins for the role, such as Vault's own login (deploy/vault); nobody
 --
 -- A login has no password until it is given one, which no command line should show: psql -d erp -c '\password erp_dumper'
 --
@@ -37,10 +36,6 @@
 \if :{?bypassrls}
 \else
     \set bypassrls off
-\endif
-\if :{?vault}
-\else
-    \set vault off
 \endif
 
 BEGIN;
@@ -86,21 +81,4 @@ SELECT
 \endif
 \if :rows_hidden
     \warn 'There are tables with row level security, which pg_dump will refuse to read: say -v bypassrls=on'
-\endif
-
--- For Vault: creation_statements and revocation_statements of a role of the database secrets engine, with the
--- placeholders that Vault fills. Vault's own login needs CREATEROLE, and to be the admin above.
---
---   psql -XqAt -d erp -v owner=erp_role -v admin=vault -v vault=on -f dump-role.sql
---   vault write database/roles/erp-dump db_name=erp default_ttl=1h creation_statements=... revocation_statements=...
-\if :vault
-    \pset format unaligned
-    \pset tuples_only on
-    SELECT format($statements$-- creation_statements
-CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';
-GRANT %1$I TO "{{name}}";
-ALTER ROLE "{{name}}" SET role TO %1$L;
-ALTER ROLE "{{name}}" SET default_transaction_read_only TO on;
--- revocation_statements
-DROP ROLE IF EXISTS "{{name}}";$statements$, :'role');
 \endif

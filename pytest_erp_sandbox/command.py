@@ -161,8 +161,8 @@ def sync_documents(call: _Call, name: str | None) -> None:
 @cli.command()
 @click.pass_obj
 def recover(call: _Call) -> None:
-    """Put back what a killed run has left: ERPs that are scaled to 0."""
-    from .reach import erp_up
+    """Put back what a killed run has left: ERPs that are scaled to 0, and toolbox pods."""
+    from .reach import erp_up, toolboxes_removed
 
     with call.settings() as settings:
         for place in settings.all_sandboxes:
@@ -171,6 +171,8 @@ def recover(call: _Call) -> None:
                 replicas = erp_up(settings, place)
             done = "nothing to recover" if replicas is None else f"the ERP is scaled to {replicas} again"
             click.echo(f"{place.name}: {done}")
+        for name in toolboxes_removed(settings):
+            click.echo(f"pod {name} is removed")
 
 
 @cli.command()
@@ -354,12 +356,15 @@ def _leased(place: SandboxSettings, settings: Settings) -> Iterator[None]:
 
 def _sync(settings: Settings, place: SandboxSettings, progress: Progress) -> None:
     from .cluster.documents import sync_documents as sync
+    from .cluster.golden_documents import keep_golden
     from .reach import cluster_of, documents_of_prod, documents_of_sandbox, prods_namespaces
 
     with _leased(place, settings), progress.step(f"copying documents into {place.name}", "files") as on_progress:
         target = documents_of_sandbox(settings, place)
         source = documents_of_prod(settings, target.folders)
         entries = sync(cluster_of(settings), source, target, prods_namespaces(settings), on_progress)
+        if place.documents is not None and place.documents.reset:
+            keep_golden(cluster_of(settings), target)
     click.echo(f"{place.name} has prod's documents: {entries} files, folders and links")
 
 

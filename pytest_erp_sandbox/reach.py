@@ -26,6 +26,7 @@ ShareGoldenDumps = Callable[[Sequence[str]], None]
 
 __all__ = [
     "cluster_of",
+    "documents_back",
     "documents_of_prod",
     "documents_of_sandbox",
     "erp_down",
@@ -35,6 +36,7 @@ __all__ = [
     "rules_in_prod",
     "rules_in_sandboxes",
     "shared_golden_dumps",
+    "toolboxes_removed",
     "uses_cluster",
 ]
 
@@ -218,6 +220,21 @@ def shared_golden_dumps(settings: Settings, on_wait: Callable[[str], None]) -> I
         yield share
 
 
+def toolboxes_removed(settings: Settings) -> list[str]:
+    """Remove the toolbox pods that killed runs have left; returns their names.
+
+    Raises:
+        ClusterError: they may not be listed or removed.
+    """
+    if settings.golden.claim is None:
+        return []
+    from .cluster.toolbox import ENDS_WITHIN, remove_orphans
+
+    namespace = settings.all_sandboxes[0].namespace
+    assert namespace is not None  # the settings are complete
+    return remove_orphans(cluster_of(settings), namespace, ENDS_WITHIN)
+
+
 def documents_of_prod(settings: Settings, folders: tuple[str, ...]) -> ProdDocuments:
     """Prod's documents, in a pod of its ERP that is ready.
 
@@ -248,6 +265,20 @@ def documents_of_sandbox(settings: Settings, place: SandboxSettings) -> SandboxD
         raise SettingsError(f"{place.name}.documents does not say where the sandbox's documents are")
     workload = _documents_workload(place, documents)
     return SandboxDocuments(_pod(settings, workload, documents), documents.path, documents.folders, owner=str(workload))
+
+
+def documents_back(settings: Settings, place: SandboxSettings) -> None:
+    """Put a sandbox's documents back to what they were when they were synced, where the settings ask for it.
+
+    Raises:
+        NotASandboxError: they are not marked as the sandbox's own.
+        ClusterError: no pod is ready, there is no golden copy, or they cannot be put back.
+    """
+    if place.documents is None or not place.documents.reset:
+        return
+    from .cluster.golden_documents import put_back
+
+    put_back(cluster_of(settings), documents_of_sandbox(settings, place), prods_namespaces(settings))
 
 
 def _documents_workload(place: SandboxSettings, documents: DocumentsSettings) -> Workload:

@@ -33,7 +33,7 @@ from .postgres.tidy import analyze_large_tables, end_idle_sessions
 from .postgres.verify import read_differences
 from .postgres.wipe import wipe
 from .progress import Progress
-from .reach import erp_down
+from .reach import documents_back, erp_down
 
 if TYPE_CHECKING:
     import httpx
@@ -94,6 +94,8 @@ class Sandbox:
         if not isinstance(rewound, Rewound):
             with self.erp_down() if self._place.erp.scale_per_scenario else nullcontext():
                 self._restore(golden)
+        # The ERP's pods are up again.
+        documents_back(self._settings, self._place)
         self.last_reset = Reset(
             "rewind" if isinstance(rewound, Rewound) else "restore",
             time.perf_counter() - begun,

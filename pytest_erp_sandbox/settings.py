@@ -149,6 +149,8 @@ class DocumentsSettings(_Table):
     """Dolibarr's data root in the pod."""
     folders: tuple[str, ...] = ("mycompany",)
     """Of a sandbox: the folders that are replaced by prod's."""
+    reset: bool = False
+    """Of a sandbox: put files that a rehearsal adds, changes or removes back before the next; takes room for a copy."""
     container: str | None = None
     """Which of the pod's containers, where it has several."""
 

@@ -13,7 +13,17 @@ from .exec import Exec, PodReference, run_in_pod
 from .tarstream import CheckedTar
 from .unpack import script, unpack
 
-__all__ = ["MARKER", "ProdDocuments", "SandboxDocuments", "adopt_documents", "sync_documents"]
+__all__ = [
+    "MARKER",
+    "ProdDocuments",
+    "SandboxDocuments",
+    "adopt_documents",
+    "refuse_prod",
+    "require_marker_of",
+    "sh",
+    "sh_command",
+    "sync_documents",
+]
 
 MARKER = ".erp-sandbox"
 """In a sandbox's documents folder: says whose it is. Without it nothing there is ever replaced or removed."""
@@ -79,12 +89,12 @@ def adopt_documents(cluster: Cluster, sandbox: SandboxDocuments, prods: Collecti
         NotASandboxError: it is in prod's namespace, or marked as somebody else's.
         ClusterError: the folder is not there, or cannot be written.
     """
-    _refuse_prod(sandbox, prods)
+    refuse_prod(sandbox, prods)
     marked = _marker(cluster, sandbox)
     if marked not in ("", sandbox.owner):
         raise NotASandboxError(f"{sandbox} is marked as {marked}'s, not {sandbox.owner}'s; it was left so")
     script = 'cd -- "$1" && printf "%s\\n" "$2" >"$3"'
-    _sh(cluster, sandbox, script, sandbox.path, sandbox.owner, MARKER, doing="marking the documents")
+    sh(cluster, sandbox, script, sandbox.path, sandbox.owner, MARKER, doing="marking the documents")
 
 
 def sync_documents(
@@ -109,11 +119,11 @@ def sync_documents(
         NotASandboxError: the sandbox's folder is not marked as its own, or is prod's.
         ClusterError: either end failed, what arrived is not what was sent, or an entry would lead out of its folder.
     """
-    _refuse_prod(sandbox, prods)
+    refuse_prod(sandbox, prods)
     _refuse_same(cluster, prod, sandbox)
-    _require_marker(cluster, sandbox)
+    require_marker_of(sandbox, _marker(cluster, sandbox))
     for attempt in range(1, _ATTEMPTS + 1):
-        _sh(cluster, sandbox, script("tidy"), sandbox.path, doing="tidying up the documents")
+        sh(cluster, sandbox, script("tidy"), sandbox.path, doing="tidying up the documents")
         try:
             return _sync(cluster, prod, sandbox, on_progress)
         except _ChangedMeanwhileError:
@@ -129,7 +139,7 @@ class _ChangedMeanwhileError(ClusterError):
 def _sync(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments, on_progress: OnProgress) -> int:
     run = secrets.token_hex(4)
     incoming, old = f".erp-sandbox-incoming-{run}", f".erp-sandbox-old-{run}"
-    with Exec(cluster, prod.pod, _command(script("send"), prod.path, *prod.folders)) as source:
+    with Exec(cluster, prod.pod, sh_command(script("send"), prod.path, *prod.folders)) as source:
         archive = CheckedTar(source.output(), prod.folders)
 
         def whole() -> Iterator[memoryview]:
@@ -141,7 +151,7 @@ def _sync(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments, on_p
         unpack(
             cluster, sandbox.pod, f"{sandbox.path}/{incoming}", whole(), lambda size: on_progress(archive.entries, size)
         )
-    _sh(cluster, sandbox, script("swap"), sandbox.path, incoming, old, *prod.folders, doing="swapping documents in")
+    sh(cluster, sandbox, script("swap"), sandbox.path, incoming, old, *prod.folders, doing="swapping documents in")
     return archive.entries
 
 
@@ -155,7 +165,12 @@ def _require_success(source: Exec, prod: ProdDocuments) -> None:
     raise ClusterError(failed, hint="See documents.path and documents.folders; tar must be in prod's image.")
 
 
-def _refuse_prod(sandbox: SandboxDocuments, prods: Collection[str]) -> None:
+def refuse_prod(sandbox: SandboxDocuments, prods: Collection[str]) -> None:
+    """Stop where the documents are in prod's namespace.
+
+    Raises:
+        NotASandboxError: they are.
+    """
     if sandbox.pod.namespace in prods:
         raise NotASandboxError(f"{sandbox} is in prod's namespace, where nothing is ever written; nothing was changed")
 
@@ -174,11 +189,15 @@ def _refuse_same(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocument
 def _identity(cluster: Cluster, place: _Documents) -> str:
     # The file system's own name, which each mount of it has, and the folder's number in it.
     script = 'cd -- "$1" && stat -f -c %i . && stat -c %i .'
-    return _sh(cluster, place, script, place.path, doing="looking for documents")
+    return sh(cluster, place, script, place.path, doing="looking for documents")
 
 
-def _require_marker(cluster: Cluster, sandbox: SandboxDocuments) -> None:
-    marked = _marker(cluster, sandbox)
+def require_marker_of(sandbox: SandboxDocuments, marked: str) -> None:
+    """Stop unless what a folder's marker says is whose documents they are to be.
+
+    Raises:
+        NotASandboxError: it says something else, or nothing.
+    """
     if marked != sandbox.owner:
         found = f"is marked as {marked}'s" if marked else f"has no marker ({MARKER})"
         raise NotASandboxError(
@@ -189,12 +208,18 @@ def _require_marker(cluster: Cluster, sandbox: SandboxDocuments) -> None:
 
 def _marker(cluster: Cluster, place: _Documents) -> str:
     script = 'cd -- "$1" && if [ -f "$2" ]; then cat -- "$2"; fi'
-    return _sh(cluster, place, script, place.path, MARKER, doing="looking for the documents' marker").strip()
+    return sh(cluster, place, script, place.path, MARKER, doing="looking for the documents' marker").strip()
 
 
-def _sh(cluster: Cluster, place: _Documents, script: str, *arguments: str, doing: str) -> str:
-    return run_in_pod(cluster, place.pod, _command(script, *arguments), doing=doing)
+def sh(cluster: Cluster, place: _Documents, script: str, *arguments: str, doing: str) -> str:
+    """Run a shell script where documents are, and give back what it wrote.
+
+    Raises:
+        ClusterError: it failed.
+    """
+    return run_in_pod(cluster, place.pod, sh_command(script, *arguments), doing=doing)
 
 
-def _command(script: str, *arguments: str) -> Sequence[str]:
+def sh_command(script: str, *arguments: str) -> Sequence[str]:
+    """A shell script with its arguments, as a command."""
     return ["sh", "-c", script, "sh", *arguments]

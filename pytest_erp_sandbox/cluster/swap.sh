@@ -16,6 +16,8 @@ for name in "$@"; do
     fi
 done
 mkdir -m 700 "$old" || exit 1
+# The listing first: without it a golden copy is none.
+rm -rf -- .erp-sandbox-golden/listing && rm -rf -- .erp-sandbox-golden || exit 1
 for name in "$@"; do
     if [ -e "$name" ]; then
         mv -- "$name" "$old/$name" || exit 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from .api import LABEL, Cluster, ask, await_condition
 from .exec import Exec, PodReference, kept_open, run_in_pod
 from .volume import require_usable
 
-__all__ = ["CACHE", "Toolbox", "ToolboxImage", "remove_orphans", "toolbox"]
+__all__ = ["CACHE", "ENDS_WITHIN", "Toolbox", "ToolboxImage", "remove_orphans", "toolbox"]
 
 CACHE = "/cache"
 """Where the volume is mounted in the pod."""
@@ -27,13 +28,19 @@ _ENDED = ("Succeeded", "Failed")
 _STARTING = timedelta(minutes=15)
 """A toolbox that has not started for so long is nobody's any more."""
 
+_BEAT = 0.5
+"""Seconds from one look to the next."""
+
+ENDS_WITHIN = timedelta(seconds=45)
+"""How long the toolbox of a killed run may go on, whatever it was killed at."""
+
 _LEAST_ROOM = 16 << 20
 """Bytes that must be free, whatever is to be done."""
 
 # Ends when the lifeline's connection does, and with it every program in the pod; or when none came.
 _MAIN = """
 mkfifo $1/alive
-(sleep 120; [ -e $1/begun ] || : >$1/alive) &
+(sleep 30; [ -e $1/begun ] || : >$1/alive) &
 cat $1/alive
 """
 # Its own stdout stays open: of a command without, containerd (seen with 1.6) closes stdin.
@@ -134,12 +141,32 @@ def toolbox(
             _delete(cluster, namespace, name)
 
 
-def remove_orphans(cluster: Cluster, namespace: str) -> list[str]:
-    """Remove toolboxes that nobody uses any more; returns their names.
+def remove_orphans(cluster: Cluster, namespace: str, patience: timedelta = timedelta(0)) -> list[str]:
+    """Remove toolboxes that nobody uses any more; those of runs that are alive are left alone.
+
+    Args:
+        cluster: where.
+        namespace: the sandbox's.
+        patience: how long those that run may take to end, as they do when their run was killed.
+
+    Returns:
+        Their names.
 
     Raises:
         ClusterError: they cannot be listed or removed.
     """
+    deadline = time.monotonic() + patience.total_seconds()
+    removed: list[str] = []
+    while True:
+        gone, are_left = _remove_ended(cluster, namespace)
+        removed += [name for name in gone if name not in removed]
+        if not are_left or time.monotonic() > deadline:
+            return removed
+        time.sleep(_BEAT)
+
+
+def _remove_ended(cluster: Cluster, namespace: str) -> tuple[list[str], bool]:
+    """Remove those that nobody uses; returns their names, and whether others are left."""
     found = ask(
         cluster.core.list_namespaced_pod, namespace, label_selector=_SELECTOR, doing="listing toolboxes (verb list)"
     )
@@ -150,7 +177,7 @@ def remove_orphans(cluster: Cluster, namespace: str) -> list[str]:
         if each.status.phase in _ENDED or (each.status.phase == "Pending" and age > _STARTING):
             _delete(cluster, namespace, each.metadata.name)
             removed.append(each.metadata.name)
-    return removed
+    return removed, len(removed) < len(found.items)
 
 
 def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dict[str, Any]:

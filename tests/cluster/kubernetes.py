@@ -90,15 +90,20 @@ class Kubernetes:
                 },
             },
         }
-        if kind == "Deployment":
-            self.cluster.apps.create_namespaced_deployment(namespace, body)
-        else:
-            body["spec"]["serviceName"] = name
-            self.cluster.apps.create_namespaced_stateful_set(namespace, body)
-        return Workload(kind, namespace, name)
+        return self._create(Workload(kind, namespace, name), body)
 
-    def postgres(self, namespace: str, name: str, passwords: Mapping[str, str]) -> Workload:
-        """A PostgreSQL server in a Deployment, with these logins' passwords; ``postgres`` is its superuser."""
+    def _create(self, workload: Workload, body: Any) -> Workload:
+        if workload.kind == "Deployment":
+            self.cluster.apps.create_namespaced_deployment(workload.namespace, body)
+        else:
+            body["spec"]["serviceName"] = workload.name
+            self.cluster.apps.create_namespaced_stateful_set(workload.namespace, body)
+        return workload
+
+    def postgres(
+        self, namespace: str, name: str, passwords: Mapping[str, str], *, kind: str = "Deployment"
+    ) -> Workload:
+        """A PostgreSQL server in a workload, with these logins' passwords; ``postgres`` is its superuser."""
         script = f"""
             set -e
             mkdir -p /data && chown postgres /data
@@ -128,8 +133,7 @@ class Kubernetes:
                 },
             },
         }
-        self.cluster.apps.create_namespaced_deployment(namespace, body)
-        workload = Workload("Deployment", namespace, name)
+        workload = self._create(Workload(kind, namespace, name), body)
         await_ready(self.cluster, workload, timedelta(seconds=PATIENCE))
         return workload
 
@@ -143,15 +147,34 @@ class Kubernetes:
                 self.applied.append(body)
                 utils.create_from_dict(self.cluster.core.api_client, body)  # type: ignore[no-untyped-call]
 
-    def account(self, name: str) -> Cluster:
-        """The cluster, as a service account of the sandbox's namespace."""
+    def bind(self, account: str, namespace: str, *roles: str) -> None:
+        """Bind Roles of ``namespace`` to a service account of the sandbox's, which is made if it is not there."""
+        core: Any = self.cluster.core
+        if account not in [each.metadata.name for each in core.list_namespaced_service_account(self.sandbox).items]:
+            core.create_namespaced_service_account(self.sandbox, {"metadata": {"name": account}})
+        rbac = client.RbacAuthorizationV1Api(core.api_client)
+        for role in roles:
+            body: Any = {
+                "metadata": {"name": f"{account}-{role}"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.sandbox}],
+            }
+            rbac.create_namespaced_role_binding(namespace, body)
+
+    def kubeconfig_of(self, name: str) -> str:
+        """A kubeconfig's text, with which one is a service account of the sandbox's namespace."""
         core: Any = self.cluster.core
         body = {"spec": {"expirationSeconds": 3600}}
         token = core.create_namespaced_service_account_token(name, self.sandbox, body).status.token
         content = yaml.safe_load(Path(KUBECONFIG).read_text(encoding="utf-8"))
         content["users"] = [{"name": user["name"], "user": {"token": token}} for user in content["users"]]
+        return str(yaml.safe_dump(content))
+
+    def account(self, name: str) -> Cluster:
+        """The cluster, as a service account of the sandbox's namespace."""
         with tempfile.NamedTemporaryFile("w", suffix=".kubeconfig") as file:
-            yaml.safe_dump(content, file)
+            file.write(self.kubeconfig_of(name))
+            file.flush()
             return connect_cluster(Path(file.name))
 
     def secret(self, namespace: str, name: str, values: Mapping[str, str]) -> None:

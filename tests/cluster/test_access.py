@@ -13,6 +13,7 @@ from pytest_erp_sandbox.cluster.access import (
     Rule,
     excess,
     exec_rules,
+    forward_rules,
     missing,
     ready_pod_rules,
     scale_rules,
@@ -28,7 +29,7 @@ from .test_workload import SOON
 
 @pytest.fixture(scope="module")
 def deployed(kubernetes: Kubernetes) -> Kubernetes:
-    kubernetes.deploy("accounts", "refresh", "documents", "rehearse", "toolbox")
+    kubernetes.deploy("accounts", "refresh", "documents", "rehearse", "outside/roles")
     return kubernetes
 
 
@@ -79,6 +80,12 @@ def test_the_toolbox_role_grants_what_a_toolbox_takes_and_nothing_else(deployed:
     assert granted(deployed, "erp-sandbox-toolbox") == set(toolbox_rules(deployed.sandbox, "erp-golden"))
 
 
+def test_the_forward_roles_grant_what_port_forwards_take_and_nothing_else(deployed: Kubernetes) -> None:
+    databases = [Workload("StatefulSet", namespace, "postgres") for namespace in (deployed.prod, deployed.sandbox)]
+    needed = {rule for each in databases for rule in forward_rules(each)}
+    assert granted(deployed, "erp-sandbox-forward") == needed
+
+
 def test_the_rehearsal_may_read_its_own_secret_and_nothing_of_prods(deployed: Kubernetes) -> None:
     own = list(secret_rules(SecretReference(deployed.sandbox, "erp-sandbox-db")))
     account = deployed.account("erp-sandbox-rehearse")
@@ -126,16 +133,8 @@ def test_too_much_power_in_prods_namespace_is_named(deployed: Kubernetes, resour
         "metadata": {"name": name},
         "rules": [{"apiGroups": [group], "resources": [resource], "verbs": [verb]}],
     }
-    account: Any = {"metadata": {"name": name}}
-    binding: Any = {
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": deployed.sandbox}],
-    }
-    rbac = RbacAuthorizationV1Api(deployed.cluster.core.api_client)
-    deployed.cluster.core.create_namespaced_service_account(deployed.sandbox, account)
-    rbac.create_namespaced_role(deployed.prod, role)
-    rbac.create_namespaced_role_binding(deployed.prod, binding)
+    RbacAuthorizationV1Api(deployed.cluster.core.api_client).create_namespaced_role(deployed.prod, role)
+    deployed.bind(name, deployed.prod, name)
     found = excess(deployed.account(name), deployed.prod, needed_by_refresh(deployed))
     assert found == [f"{verb} {resource}".replace("*", "all")]
 

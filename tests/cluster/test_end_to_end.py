@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,44 @@ signal.pause()
 """
 
 
+KILLED_AT = """
+import os, signal, sys, threading
+function, event = sys.argv.pop(1), sys.argv.pop(1)
+def look(frame, what, _):
+    code = frame.f_code
+    if what == event and code.co_name == function and os.sep + "pytest_erp_sandbox" + os.sep in code.co_filename:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.setprofile(look)
+threading.setprofile(look)
+from pytest_erp_sandbox.command import main
+main()
+"""
+
+STEPS_OF_A_REFRESH = {
+    "a toolbox was made": ("_not_running", "call"),
+    "the toolbox is connected": ("_require_room", "call"),
+    "the golden dumps are locked": ("bring", "call"),
+    "the ERP is scaled to 0": ("_scale_down", "return"),
+    "the ERP's pods are gone": ("_prepare", "call"),
+    "prod was dumped": ("rebuild", "call"),
+    "the sandbox was wiped": ("create_extensions", "call"),
+    "the sandbox was restored": ("restore", "return"),
+    "the golden dump was made": ("dump_sandbox", "return"),
+    "the ERP is scaled back": ("await_ready", "call"),
+    "the golden dump is here": ("put", "call"),
+    "the golden dump was sent": ("unpack", "return"),
+    "the golden dump is on the claim": ("remove", "call"),
+    "the toolbox is to be removed": ("_delete", "call"),
+}
+"""Where a refresh is killed: a function of the plugin's, as it begins or ends."""
+
+STEPS_OF_A_SYNC = {
+    "prod's documents are asked for": ("_refuse_same", "return"),
+    "prod's documents were sent": ("_require_success", "return"),
+    "the documents have arrived": ("unpack", "return"),
+}
+
+
 class ServerInPod:
     """A PostgreSQL server in the cluster, as the demo's estate wants one."""
 
@@ -77,6 +115,11 @@ class Town:
     erp: Workload
     project: Path
 
+    @property
+    def kubeconfig(self) -> Path:
+        """Of somebody who has the Roles of deploy/, and no others."""
+        return self.project / "kubeconfig"
+
     def settings(self) -> dict[str, Any]:
         """Those of somebody outside of the cluster."""
         prod, sandbox = self.kubernetes.prod, self.kubernetes.sandbox
@@ -85,13 +128,13 @@ class Town:
             "prod": {
                 "namespace": prod,
                 "secret": f"{prod}/erp-dump",
-                "forward": "deployment/postgres",
+                "forward": "statefulset/postgres",
                 "documents": {"workload": "dolibarr"},
             },
             "sandbox": {
                 "namespace": sandbox,
                 "secret": f"{sandbox}/erp-sandbox-db",
-                "forward": "deployment/postgres",
+                "forward": "statefulset/postgres",
                 "documents": {},
                 "erp": {
                     "url": f"http://127.0.0.1:{ERP_PORT}",
@@ -99,14 +142,31 @@ class Town:
                     "instance-unique-id": self.estate.sandboxes[0].unique_id,
                 },
             },
-            "cluster": {"kubeconfig": KUBECONFIG},
+            "cluster": {"kubeconfig": self.kubeconfig},
             "golden": {"path": self.project / "golden", "claim": "erp-golden", "image": IMAGE},
             "agent": {"rights": RIGHTS},
         }
 
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Write the project's settings."""
+        lines = [f"{key} = {toml(value)}\n" for key, value in settings.items()]
+        (self.project / "erp-sandbox.toml").write_text("".join(lines))
+
+    @contextmanager
+    def with_settings(self, **other: Any) -> Iterator[None]:
+        """Other settings for a while."""
+        self.configure({**self.settings(), **other})
+        try:
+            yield
+        finally:
+            self.configure(self.settings())
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run something of the plugin's outside, in the project."""
-        return subprocess.run(self.command(*command), cwd=self.project, capture_output=True, text=True, check=False)
+        wide = {**os.environ, "COLUMNS": "400"}
+        return subprocess.run(
+            self.command(*command), cwd=self.project, capture_output=True, text=True, check=False, env=wide
+        )
 
     def command(self, *command: str) -> list[str]:
         program, *arguments = command
@@ -224,9 +284,13 @@ def database_secret(dsn: SecretStr, host: str) -> dict[str, str]:
 def town() -> Iterator[Town]:
     with ExitStack() as stack:
         kubernetes = stack.enter_context(running_kubernetes())
-        kubernetes.deploy("accounts", "golden", "refresh", "documents", "rehearse")
+        kubernetes.deploy("accounts", "golden", "refresh", "documents", "rehearse", "outside/roles")
+        for namespace in (kubernetes.prod, kubernetes.sandbox):
+            roles = [f"erp-sandbox-{name}" for name in ("refresh", "documents", "forward")]
+            kubernetes.bind("somebody", namespace, *roles)
+        kubernetes.bind("somebody", kubernetes.sandbox, "erp-sandbox-toolbox")
         databases = [
-            kubernetes.postgres(namespace, "postgres", {"postgres": "admin"})
+            kubernetes.postgres(namespace, "postgres", {"postgres": "admin"}, kind="StatefulSet")
             for namespace in (kubernetes.prod, kubernetes.sandbox)
         ]
         servers: list[Any] = [
@@ -244,6 +308,7 @@ def town() -> Iterator[Town]:
         stack.callback(shutil.rmtree, project)
         shutil.copytree(REPOSITORY / "features", project / "features", ignore=shutil.ignore_patterns("__pycache__"))
         town = Town(kubernetes, estate, _erps(kubernetes, place.dsn, hosts[1], place.unique_id), project)
+        town.kubeconfig.write_text(kubernetes.kubeconfig_of("somebody"))
         _prepare_golden(kubernetes)
         yield town
 
@@ -315,9 +380,17 @@ def _prepare_golden(kubernetes: Kubernetes) -> None:
 @pytest.fixture
 def outside(town: Town) -> Town:
     """The town, with the settings of somebody outside."""
-    lines = [f"{key} = {toml(value)}\n" for key, value in town.settings().items()]
-    (town.project / "erp-sandbox.toml").write_text("".join(lines))
+    town.configure(town.settings())
     return town
+
+
+@pytest.fixture
+def synced(outside: Town) -> Town:
+    """The same, with prod's documents in the sandbox."""
+    for command in (["adopt", "--yes"], ["sync-documents"]):
+        done = outside.run("erp-sandbox", *command)
+        assert done.returncode == 0, done.stderr
+    return outside
 
 
 @pytest.fixture
@@ -327,11 +400,11 @@ def inside(town: Town) -> Town:
     return town
 
 
-def logo_of_sandbox(town: Town) -> str:
+def in_documents(town: Town, script: str) -> str:
+    """Run a script in the sandbox's documents."""
     pod = PodReference(town.kubernetes.sandbox, ready_pod(town.kubernetes.cluster, town.erp))
-    return run_in_pod(
-        town.kubernetes.cluster, pod, ["cat", "/var/www/documents/mycompany/logos/logo.png"], doing="looking"
-    )
+    command = ["sh", "-c", f"cd /var/www/documents/mycompany && {script}"]
+    return run_in_pod(town.kubernetes.cluster, pod, command, doing="looking")
 
 
 def test_from_outside_the_features_are_green_and_prod_is_as_it_was(outside: Town) -> None:
@@ -347,30 +420,87 @@ def test_from_outside_the_features_are_green_and_prod_is_as_it_was(outside: Town
     assert password not in done.stdout + done.stderr
 
 
+def test_from_outside_the_roles_of_deploy_are_enough_and_not_too_much(outside: Town) -> None:
+    done = outside.run("erp-sandbox", "preflight", "--strict")
+    said = " ".join(done.stdout.split())
+    assert "rules are granted" in said
+    assert f"nothing but what is needed in {outside.kubernetes.prod}" in said
+    assert done.returncode == 0, done.stdout
+
+
+def test_an_administrator_is_warned_or_refused_when_that_is_strict(outside: Town) -> None:
+    with outside.with_settings(cluster={"kubeconfig": KUBECONFIG}):
+        done = outside.run("erp-sandbox", "preflight")
+        assert (done.returncode, "may change nothing of prod's" in done.stdout) == (0, True), done.stdout
+        done = outside.run("erp-sandbox", "preflight", "--strict")
+        assert (done.returncode, "all all" in done.stdout) == (1, True), done.stdout
+
+
 def test_from_outside_documents_are_adopted_and_synced(outside: Town) -> None:
     done = outside.run("erp-sandbox", "sync-documents")
     assert (done.returncode, "no marker" in done.stderr) == (1, True), done.stderr
     assert outside.run("erp-sandbox", "adopt", "--yes").returncode == 0
     done = outside.run("erp-sandbox", "sync-documents")
     assert done.returncode == 0, done.stderr
-    assert logo_of_sandbox(outside) == "logo\n"
+    assert in_documents(outside, "cat logos/logo.png") == "logo\n"
 
 
-def test_a_refresh_that_is_killed_leaves_an_erp_that_recover_scales_back(outside: Town) -> None:
-    process = subprocess.Popen(
-        outside.command("erp-sandbox", "refresh-from-prod"),
-        cwd=outside.project,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+def test_from_outside_files_that_a_rehearsal_changed_are_put_back_by_the_next_reset(synced: Town) -> None:
+    with synced.with_settings(sandbox={**synced.settings()["sandbox"], "documents": {"reset": True}}):
+        assert synced.run("erp-sandbox", "sync-documents").returncode == 0
+        in_documents(synced, "echo other >logos/logo.png; mkdir facture; echo new >facture/new.pdf")
+        done = synced.run("erp-sandbox", "reset")
+        assert done.returncode == 0, done.stderr
+        assert in_documents(synced, "find . -type f; cat logos/logo.png") == "./logos/logo.png\nlogo\n"
+
+
+def kill_at(town: Town, step: tuple[str, str], command: str) -> None:
+    """Run a command that is killed at a step."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED_AT, *step, command],
+        cwd=town.project,
+        capture_output=True,
+        text=True,
     )
-    until(lambda: state(outside.kubernetes, outside.erp) == (0, "1"), "the ERP is scaled down")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("step", STEPS_OF_A_REFRESH.values(), ids=STEPS_OF_A_REFRESH.keys())
+def test_recover_leaves_nothing_of_a_refresh_that_was_killed(outside: Town, step: tuple[str, str]) -> None:
+    before = outside.objects_of_sandbox()
+    kill_at(outside, step, "refresh-from-prod")
     done = outside.run("erp-sandbox", "recover")
-    assert (done.returncode, "scaled to 1 again" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert state(outside.kubernetes, outside.erp) == (1, None)
+    until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left", patience=5)
+
+
+@pytest.mark.parametrize("step", STEPS_OF_A_SYNC.values(), ids=STEPS_OF_A_SYNC.keys())
+def test_a_sync_that_was_killed_is_made_good_by_the_next(synced: Town, step: tuple[str, str]) -> None:
+    before = synced.objects_of_sandbox()
+    kill_at(synced, step, "sync-documents")
+    assert in_documents(synced, "cat logos/logo.png") == "logo\n"
+    assert synced.run("erp-sandbox", "sync-documents").returncode == 0
+    assert in_documents(synced, "cat logos/logo.png; ls -d ../.erp-sandbox-*ing-* 2>/dev/null || true") == "logo\n"
+    assert synced.objects_of_sandbox() == before
+
+
+def test_after_all_of_that_a_refresh_is_green_and_the_claim_whole(synced: Town) -> None:
+    done = synced.run("erp-sandbox", "refresh")
+    assert done.returncode == 0, done.stderr
+    golden = sorted(path.name for path in (synced.project / "golden").glob("2*"))
+    assert synced.on_claim() == golden
+    assert state(synced.kubernetes, synced.erp) == (1, None)
+
+
+def test_the_next_run_scales_the_erp_back_and_removes_the_toolbox_of_a_killed_one(outside: Town) -> None:
+    before = outside.objects_of_sandbox()
+    kill_at(outside, STEPS_OF_A_REFRESH["the golden dump was made"], "refresh-from-prod")
+    assert state(outside.kubernetes, outside.erp) == (0, "1")
+    assert outside.run("erp-sandbox", "refresh-from-prod").returncode == 0
     assert state(outside.kubernetes, outside.erp) == (1, None)
     assert "nothing to recover" in outside.run("erp-sandbox", "recover").stdout
+    until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left")
 
 
 def test_inside_the_features_are_green_through_the_claim(inside: Town) -> None:
