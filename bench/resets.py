@@ -111,7 +111,7 @@ def ready(programs: Path | None, size: Size) -> Iterator[Bench]:
     folder = server_folder(f"erp-sandbox-bench-{os.getpid()}")
     try:
         with Server(folder / "server", programs) as server, TemporaryDirectory(prefix="erp-sandbox-bench-") as scratch:
-            estate = build_estate(server, fill=partial(fill, **size))
+            estate = build_estate(server, fill=partial(fill, **size), sandboxes=2)
             # As a server is that has been up for a while: prod has statistics, and nothing is left to clean up.
             with psycopg.connect(server.dsn("erp").get_secret_value(), autocommit=True) as admin:
                 admin.execute("VACUUM (ANALYZE, FREEZE)")

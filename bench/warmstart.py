@@ -1,0 +1,80 @@
+"""The second run of the day: it finds the baseline of the first, and rewinds to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from pytest_erp_sandbox.golden import Golden
+
+from .resets import Bench
+
+__all__ = ["warm_start"]
+
+_SETTINGS = """
+strategy = "rewind"
+[prod]
+dsn = {prod}
+[sandbox]
+dsn = {dsn}
+role = {role}
+[sandbox.erp]
+instance-unique-id = {unique_id}
+[golden]
+path = {golden}
+[agent]
+rights = ["societe.*"]
+"""
+
+
+def warm_start(bench: Bench, rounds: int) -> float:
+    """What a run of one scenario takes beyond pytest's own time, where a run before has left its baseline: ms, median.
+
+    It has a sandbox of its own.
+    """
+    with TemporaryDirectory(prefix="erp-sandbox-bench-") as folder:
+        project = Path(folder)
+        (project / "pytest.ini").write_text("[pytest]\n")
+        (project / "erp-sandbox.toml").write_text(_settings(bench, bench.golden))
+        (project / "test_rehearsal.py").write_text("def test_one(erp_sandbox): assert erp_sandbox.last_reset\n")
+        (project / "test_plain.py").write_text("def test_one(): pass\n")
+        _run(project, "test_rehearsal.py")
+        return 1000 * median(
+            _run(project, "test_rehearsal.py") - _run(project, "test_plain.py", "-p", "no:erp_sandbox")
+            for _ in range(rounds)
+        )
+
+
+def _settings(bench: Bench, golden: Golden) -> str:
+    place = bench.estate.sandboxes[1]
+    texts = {
+        "prod": bench.estate.prod_dsn.get_secret_value(),
+        "dsn": place.dsn.get_secret_value(),
+        "role": place.role,
+        "unique_id": place.unique_id.get_secret_value(),
+        "golden": str(golden.folder.parent),
+    }
+    return _SETTINGS.format(**{name: json.dumps(text) for name, text in texts.items()})
+
+
+def _run(project: Path, *arguments: str) -> float:
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("ERP_SANDBOX_")}
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    took = time.perf_counter() - begun
+    if done.returncode:
+        raise SystemExit(f"pytest {' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return took
