@@ -60,8 +60,8 @@ class Obstacle:
 
 
 def obstacles_in_prod(connection: ProdConnection) -> list[Obstacle]:
-    """What a dump of schema ``public`` leaves behind, although it belongs to what people made."""
-    return [Obstacle(label, reason) for label, reason in connection.execute(query(__package__, "left_behind.sql"))]
+    """What cannot come along in a dump of schema ``public``, although it belongs to what people made."""
+    return [Obstacle(*row) for row in connection.execute(query(__package__, "left_behind.sql"))]
 
 
 def obstacles_in_archive(

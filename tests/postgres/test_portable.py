@@ -106,6 +106,54 @@ def test_what_no_dump_of_one_schema_has_is_named(prod: Side, servers: Servers) -
         assert obstacles_in_prod(connection) == []
 
 
+ACROSS = [
+    "CREATE SCHEMA audit",
+    "CREATE TABLE audit.seen (id integer PRIMARY KEY)",
+    "CREATE TYPE audit.mood AS ENUM ('fine')",
+    "CREATE FUNCTION audit.one() RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT 1'",
+    "CREATE FUNCTION audit.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "CREATE TABLE own (id integer, seen integer REFERENCES audit.seen, other text DEFAULT 'x')",
+    'CREATE TABLE "m m" (mood audit.mood)',
+    "CREATE TABLE due (id integer DEFAULT audit.one(), CHECK (id > audit.one()))",
+    "CREATE INDEX own_one ON own ((id + audit.one()))",
+    "CREATE TRIGGER noted BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION audit.note()",
+    "CREATE POLICY few ON own USING (id > audit.one())",
+    "CREATE VIEW seen AS SELECT * FROM audit.seen",
+    "CREATE VIEW owned AS SELECT * FROM own",
+    "CREATE FUNCTION moody(audit.mood) RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    "CREATE TABLE audit.inner_ones (mood audit.mood, id integer REFERENCES audit.seen)",
+]
+
+NEEDING = {
+    "table public.due": "audit.one()",
+    "table constraint own_seen_fkey on public.own": "audit.seen",
+    'table public."m m"': "audit.mood",
+    "index public.own_one": "audit.one()",
+    "trigger noted on public.own": "audit.note()",
+    "policy few on public.own": "audit.one()",
+    "view public.seen": "audit.seen",
+    "function public.moody(audit.mood)": "audit.mood",
+}
+
+
+@pytest.mark.parametrize("version", ["15", "18"])
+def test_what_needs_another_schema_of_prods_is_named_and_can_be_left_out(
+    servers: Servers, version: str, tmp_path: Path
+) -> None:
+    prod, sandbox = make_prod(servers[version], *ACROSS), make_sandbox(servers[version])
+    with prod.prod.connect() as connection:
+        obstacles = obstacles_in_prod(connection)
+    told = as_told(obstacles)
+    assert told.keys() == NEEDING.keys()
+    assert not {label: reason for label, reason in told.items() if f"it needs {NEEDING[label]}" not in reason}
+
+    with leased(sandbox) as lease:
+        put(lease, dump(prod, tmp_path), leave_out=[obstacle.object for obstacle in obstacles])
+    there = fingerprint(sandbox.server.dsn(sandbox.name))
+    assert {"table public.own", "view public.owned"} <= there.keys()
+    assert not [name for name in there if "audit" in name or "noted" in name or "m m" in name]
+
+
 def test_a_dump_of_a_whole_database_has_them_all(prod: Side, sandbox: Side, tmp_path: Path) -> None:
     file = tmp_path / "whole.dump"
     dsn = prod.server.dsn(prod.name).get_secret_value()
