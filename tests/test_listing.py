@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pytest_erp_sandbox.cluster.unpack import script
 from pytest_erp_sandbox.listing import Listing, Verb, differences, read_listing, steps_back
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts are for pods: GNU's or busybox's programs")
 
 OWNER = "Deployment erp-sandbox/dolibarr"
 
