@@ -6,7 +6,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -339,7 +339,7 @@ def _pool(settings: Settings, run: str, progress: Progress) -> Pool:
 def _reset_all(settings: Settings, places: Sequence[SandboxSettings], golden: Golden, progress: Progress) -> None:
     for place in places:
         only = settings.model_copy(update={"sandbox": None, "sandboxes": (place,)})
-        with _pool(only, uuid.uuid4().hex, progress).rehearsal(golden) as sandbox:
+        with closing(_pool(only, uuid.uuid4().hex, progress)) as pool, pool.rehearsal(golden) as sandbox:
             click.echo(f"{sandbox.name} is reset to golden dump {golden.id}")
             for session in sandbox.idle_sessions_left:
                 click.echo(f"  a session of another login still has outdated plans and types: {session}")

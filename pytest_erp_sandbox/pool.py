@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import psycopg
+from pydantic import SecretStr
 
-from .errors import LeaseError, PostgresError
+from .dolibarr.local import LocalDolibarr, unique_id_of
+from .errors import AgentError, LeaseError, PostgresError
 from .golden import Golden
 from .postgres.adoption import read_mark
 from .postgres.lease import Lease, retake, take_lease
@@ -36,6 +38,7 @@ class Pool:
         self._recovered: set[str] = set()
         self._free = {place.database(): place for place in settings.all_sandboxes}
         self._parked: Lease | None = None
+        self._local: dict[str, LocalDolibarr] = {}
 
     @property
     def all_kept(self) -> bool:
@@ -50,7 +53,12 @@ class Pool:
             LeaseError: none became free in time, or all are kept for inspection.
             PostgresError: the server refused something unexpectedly, or went away.
         """
-        sandbox = self._take()
+        with self._leased() as sandbox:
+            yield sandbox
+
+    @contextmanager
+    def _leased(self, place_of: Callable[[Lease], SandboxSettings] | None = None) -> Iterator[Sandbox]:
+        sandbox = self._take(place_of)
         try:
             yield sandbox
         except psycopg.Error as error:
@@ -71,30 +79,33 @@ class Pool:
         Raises:
             ErpSandboxError: whatever stands in the way.
         """
-        with self.lease() as sandbox:
+        with self._leased(self._served) as sandbox:
             if golden is None:
                 sandbox.resume()
             else:
                 sandbox.reset(golden)
             if sandbox.name not in self._proven:
                 sandbox.check_quarantine()
-                sandbox.check_erp()
+                self._check_erp(sandbox)
                 self._proven.add(sandbox.name)
             yield sandbox
 
     def close(self) -> None:
-        """Close the session that was kept for the next scenario."""
+        """End the ERPs that are served here, and the session that was kept for the next scenario."""
+        for erp in self._local.values():
+            erp.stop()
+        self._local.clear()
         if self._parked is not None:
             self._parked.release()
             self._parked = None
 
-    def _take(self) -> Sandbox:
+    def _take(self, place_of: Callable[[Lease], SandboxSettings] | None = None) -> Sandbox:
         while self._free:
             with ExitStack() as stack:
                 lease = stack.enter_context(self._lease())
                 mark = read_mark(lease.connection)
                 if mark is None or mark.kept != self._run:
-                    place = self._free[lease.database]
+                    place = (place_of or self._place)(lease)
                     self._recover(place)
                     stack.pop_all()  # it is the sandbox's to release
                     return Sandbox(lease, place, self._settings, self._progress)
@@ -103,6 +114,34 @@ class Pool:
             "every sandbox is kept as a failed scenario left it (--erp-sandbox-keep-failed)",
             hint="Look at it; the next run resets it.",
         )
+
+    def _place(self, lease: Lease) -> SandboxSettings:
+        return self._free[lease.database]
+
+    def _served(self, lease: Lease) -> SandboxSettings:
+        """The leased sandbox's settings, with the ERP that is served here where they say of what."""
+        place = self._place(lease)
+        if place.erp.htdocs is None:
+            return place
+        unique_id = place.erp.instance_unique_id or unique_id_of(place.dsn or SecretStr(place.name))
+        erp = self._local.get(place.name)
+        if erp is None:
+            erp = self._local[place.name] = LocalDolibarr(place.erp.htdocs, lease.database, unique_id)
+        if not erp.is_up:
+            erp.start()
+        served = place.erp.model_copy(update={"url": erp.url, "instance_unique_id": unique_id})
+        return place.model_copy(update={"erp": served})
+
+    def _check_erp(self, sandbox: Sandbox) -> None:
+        local = self._local.get(sandbox.name)
+        if local is not None:
+            local.check_version(sandbox.lease.connection)
+        try:
+            sandbox.check_erp()
+        except AgentError as error:
+            if local is not None:
+                error.args = (f"{error.args[0]}{local.last_words()}",)
+            raise
 
     def _recover(self, place: SandboxSettings) -> None:
         """Put the ERP back that a killed run has left scaled to 0; nobody else scales it while we have the lease."""

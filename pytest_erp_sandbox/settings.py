@@ -194,6 +194,8 @@ class ErpSettings(_Table):
     """Its base URL, to which ``/api/index.php`` is added."""
     instance_unique_id: SecretStr | None = None
     """The sandbox ERP's own ``$dolibarr_main_instance_unique_id``; it encrypts keys from Dolibarr 18 on."""
+    htdocs: Path | None = None
+    """A Dolibarr's ``htdocs``, which is served here, in front of the sandbox, in place of an ERP with a ``url``."""
 
     workload: str | None = None
     """Its Deployment or StatefulSet, which a refresh scales to 0: ``deployment/name``; in the sandbox's namespace."""
@@ -204,6 +206,8 @@ class ErpSettings(_Table):
     def _an_http_url(self) -> Self:
         if self.url is not None and not re.match(r"https?://[^/]+", self.url):
             raise ValueError("url must begin with http:// or https://")
+        if self.htdocs is not None and (self.url is not None or self.workload is not None):
+            raise ValueError("htdocs is served here: give either it, or url and workload")
         return self
 
 
@@ -523,14 +527,17 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     def with_absolute(table: _AnyTable, *keys: str) -> _AnyTable:
         return table.model_copy(update={key: absolute(path) for key in keys if (path := getattr(table, key))})
 
+    def absolute_place(place: SandboxSettings) -> SandboxSettings:
+        return with_absolute(place, "credentials").model_copy(update={"erp": with_absolute(place.erp, "htdocs")})
+
     update: dict[str, object] = {
         "golden": with_absolute(settings.golden, "path").model_copy(
             update={"prepare": tuple(absolute(path) for path in settings.golden.prepare)}
         ),
         "prod": with_absolute(settings.prod, "dump", "credentials"),
         "cluster": with_absolute(settings.cluster, "kubeconfig"),
-        "sandboxes": tuple(with_absolute(place, "credentials") for place in settings.sandboxes),
-        "sandbox": None if settings.sandbox is None else with_absolute(settings.sandbox, "credentials"),
+        "sandboxes": tuple(map(absolute_place, settings.sandboxes)),
+        "sandbox": None if settings.sandbox is None else absolute_place(settings.sandbox),
     }
     if settings.programs is not None:
         update["programs"] = absolute(settings.programs)

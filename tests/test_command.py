@@ -52,7 +52,7 @@ def test_a_dry_run_lists_what_would_go_and_writes_nothing(project: Project, esta
         done = project.command("reset", "--dry-run")
         assert connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone() == before
     assert done.returncode == 0
-    assert re.search(r"public +table +erp_sandbox_role +18\b", done.stdout), done.stdout
+    assert re.search(r"public +table +erp_sandbox_role +20\b", done.stdout), done.stdout
 
 
 def test_preflight_shows_a_table_and_fails_when_an_invariant_does(project: Project, estate: BuiltEstate) -> None:

@@ -11,6 +11,7 @@ INSERT INTO llx_const (name, entity, value, type, visible, note) VALUES
     ('MAIN_MODULE_COMMANDE', 1, '1', 'string', 0, NULL),
     ('MAIN_MODULE_AGENDA', 1, '1', 'string', 0, NULL),
     ('MAIN_MODULE_CRON', 1, '1', 'string', 0, NULL),
+    ('MAIN_MODULE_WEBSERVICES', 1, '1', 'string', 0, NULL),
     ('MAIN_INFO_SOCIETE_NOM', 1, 'Crêperie de l''Île & Fils', 'chaine', 0, NULL),
     ('MAIN_INFO_SOCIETE_COUNTRY', 1, '1:FR:France', 'chaine', 0, NULL),
     ('MAIN_INFO_SOCIETE_LOGO', 1, 'creperie.png', 'chaine', 0, NULL),

@@ -43,7 +43,13 @@ def api_client(url: str, key: SecretStr, timeout: float = TIMEOUT) -> httpx.Clie
         timeout: seconds.
     """
     base = url.rstrip("/").removesuffix(_API) + _API + "/"
-    return httpx.Client(base_url=base, timeout=timeout, transport=_Transport(httpx.URL(base), key))
+    return httpx.Client(
+        base_url=base,
+        timeout=timeout,
+        # Dolibarr compresses what it says, but not the error that it may have said before.
+        headers={"Accept-Encoding": "identity"},
+        transport=_Transport(httpx.URL(base), key),
+    )
 
 
 def check_api(url: str, key: SecretStr, login: str, timeout: float = TIMEOUT) -> None:

@@ -86,7 +86,8 @@ class _Everywhere:
             return 0
         connection.execute("DELETE FROM public.llx_const WHERE name = %s", [self.name])
         values = {"name": self.name, "value": self.value, "entity": 0, "type": "chaine", "visible": 0}
-        insert(connection, _CONSTANTS, {**values, "note": "quarantine of pytest-erp-sandbox"})
+        # Not the time of day: the same prod gives the same golden dump.
+        insert(connection, _CONSTANTS, {**values, "note": "quarantine of pytest-erp-sandbox", "tms": "2000-01-01"})
         return 1
 
     def breaches(self, connection: SandboxConnection, agent: str = "") -> int:  # noqa: ARG002 - it has no constants
@@ -167,14 +168,9 @@ _RULES: Mapping[Part, Sequence[_Rule]] = {
             needs=("service",),
             agents=sql.SQL("fk_user IN (SELECT rowid FROM public.llx_user WHERE login = %(agent)s)"),
         ),
-        _constants("MAIN_AGENDA_XCAL_EXPORTKEY"),
-        # Not blank: Dolibarr lets a caller in whose key is blank as well.
-        _Rows(
-            _CONSTANTS,
-            sql.SQL("name = 'WEBSERVICES_KEY' AND value !~ '^sandbox-'"),
-            sql.SQL("value = 'sandbox-' || gen_random_uuid()"),
-            needs=("name", "value"),
-        ),
+        _constants("MAIN_AGENDA_XCAL_EXPORTKEY|WEBSERVICES_KEY"),
+        # SOAP lets a caller in whose key is blank as well.
+        _constants("MAIN_MODULE_WEBSERVICES", "0"),
     ),
     "banner": (
         # The name of the application, on every page; the home page and the one to log in say it at length.

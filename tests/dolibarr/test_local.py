@@ -1,0 +1,267 @@
+"""A Dolibarr that is served here: a real one where there is one, and what can go wrong with any."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from pytest_erp_sandbox.demo.server import Server
+from pytest_erp_sandbox.dolibarr.local import LocalDolibarr
+from pytest_erp_sandbox.errors import AgentError
+from pytest_erp_sandbox.golden import Golden
+from pytest_erp_sandbox.sandbox import Sandbox
+
+from ..postgres.fingerprint import fingerprint
+from ..postgres.pairs import Side, eventually, make_sandbox
+from ..runs import Runs
+from ..servers import run
+from .real import PROD_KEY, RealDolibarr, real_dolibarr
+
+needs_php = pytest.mark.skipif(shutil.which("php") is None, reason="needs PHP")
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[RealDolibarr]:
+    with real_dolibarr() as dolibarr:
+        yield dolibarr
+
+
+@pytest.fixture(scope="module")
+def runs(real: RealDolibarr, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("real")
+    return Runs(folder / "project", real.settings(folder / "cache"))
+
+
+@pytest.fixture(scope="module")
+def golden(runs: Runs) -> Golden:
+    return runs.golden()
+
+
+def created(response: httpx.Response) -> int:
+    assert response.status_code == 200, response.text
+    return int(response.json())
+
+
+def rehearse(sandbox: Sandbox) -> None:
+    """A third party, a product, an invoice with lines, validated."""
+    with sandbox.api() as api:
+        assert api.get("status").json()["success"]["dolibarr_version"]
+        customer = created(api.post("thirdparties", json={"name": "Chez Gwenaëlle", "client": 1, "code_client": -1}))
+        product = created(api.post("products", json={"ref": "GALETTE", "label": "Galette", "price": 6.9, "type": 0}))
+        lines = [
+            {"fk_product": product, "qty": 40, "subprice": 6.9, "tva_tx": 5.5},
+            {"desc": "Livraison", "qty": 1, "subprice": 12, "tva_tx": 20, "product_type": 1},
+        ]
+        invoice = created(api.post("invoices", json={"socid": customer, "date": "2026-06-15", "lines": lines}))
+        answer = api.post(f"invoices/{invoice}/validate", json={})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["ref"].startswith("FA")
+        assert float(answer.json()["total_ht"]) == 288
+
+
+class TestARealDolibarr:
+    def test_takes_what_the_agent_may_do_and_refuses_all_else(self, runs: Runs, golden: Golden) -> None:
+        with closing(runs.pool()) as pool, pool.rehearsal(golden) as sandbox:
+            rehearse(sandbox)
+            with sandbox.api() as api:
+                assert api.post("users", json={"login": "mallory", "lastname": "M"}).status_code == 403
+                assert api.get("thirdparties", headers={"DOLAPIKEY": PROD_KEY}).status_code == 401
+            url = sandbox.url
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url)
+
+    @pytest.mark.parametrize("strategy", ["restore", "rewind"])
+    def test_is_put_back_exactly(self, runs: Runs, real: RealDolibarr, golden: Golden, strategy: str) -> None:
+        with closing(runs.pool(strategy=strategy, verify=strategy == "rewind")) as pool:
+            with pool.rehearsal(golden) as sandbox:
+                baseline = fingerprint(real.admin)
+                rehearse(sandbox)
+                assert fingerprint(real.admin) != baseline
+            with pool.rehearsal(golden) as sandbox:
+                assert sandbox.last_reset is not None
+                assert (sandbox.last_reset.strategy, sandbox.last_reset.reason) == (strategy, "")
+                again = fingerprint(real.admin)
+                changed = {name for name in again | baseline if again.get(name) != baseline.get(name)}
+                # A restore makes a new key.
+                assert changed == ({"rows of llx_user"} if strategy == "restore" else set())
+                rehearse(sandbox)
+
+    def test_is_restored_after_a_module_was_activated(
+        self, runs: Runs, real: RealDolibarr, golden: Golden, tmp_path: Path
+    ) -> None:
+        with closing(runs.pool(strategy="rewind")) as pool:
+            with pool.rehearsal(golden) as sandbox:
+                baseline = fingerprint(real.admin)
+                assert "table llx_webhook_target" not in " ".join(baseline)
+                real.activate_in_sandbox(tmp_path, "modWebhook")
+                assert fingerprint(real.admin).keys() - baseline.keys()
+            with pool.rehearsal(golden) as sandbox:
+                assert sandbox.last_reset is not None
+                assert sandbox.last_reset.strategy == "restore"
+                assert sandbox.last_reset.reason
+                again = fingerprint(real.admin)
+                assert {name for name in again | baseline if again.get(name) != baseline.get(name)} == {
+                    "rows of llx_user"
+                }
+
+    def test_mails_nobody_though_prod_would(self, runs: Runs, real: RealDolibarr, golden: Golden) -> None:
+        real.sink.mails.clear()
+        with closing(runs.pool()) as pool, pool.rehearsal(golden) as sandbox:
+            rehearse(sandbox)
+        assert real.sink.mails == []
+        # The same without quarantine, which shows that there was something to keep in.
+        loose = runs.golden(quarantine=False)
+        with closing(runs.pool(quarantine=False)) as pool, pool.rehearsal(loose) as sandbox:
+            rehearse(sandbox)
+        assert "boss@customer.example" in "".join(real.sink.mails)
+
+    def test_is_left_as_it_was(self, runs: Runs, real: RealDolibarr, golden: Golden) -> None:
+        def listed() -> dict[str, tuple[int, int]]:
+            return {
+                str(path): (path.stat().st_mtime_ns, path.stat().st_size)
+                for path in real.htdocs.rglob("*")
+                if path.is_file()
+            }
+
+        before = listed()
+        with closing(runs.pool()) as pool, pool.rehearsal(golden) as sandbox:
+            rehearse(sandbox)
+        assert listed() == before
+
+    def test_of_another_version_is_refused(
+        self, runs: Runs, real: RealDolibarr, golden: Golden, tmp_path: Path
+    ) -> None:
+        run(real.server.dsn("erp-sandbox"), "SELECT 1")
+        older = tree(tmp_path, version="17.0.4")
+        settings = real.settings(runs.folder.parent / "cache")
+        settings["sandbox"] = {**settings["sandbox"], "erp": {"htdocs": older}}
+        other = Runs(tmp_path / "project", settings)
+        refused = pytest.raises(AgentError, match=r"a Dolibarr 17\.0\.4, and prod's copy")
+        with closing(other.pool()) as pool, refused, pool.rehearsal(golden):
+            pass
+
+
+def tree(folder: Path, version: str = "22.0.4", conf: str = "conf/conf.php", index: str = "<?php echo 'here';") -> Path:
+    """As much of a Dolibarr as is looked at before it is asked for anything."""
+    htdocs = folder / "htdocs"
+    htdocs.mkdir()
+    (htdocs / "filefunc.inc.php").write_text(f"<?php\ndefine('DOL_VERSION', '{version}');\n$conffile = \"{conf}\";\n")
+    (htdocs / "index.php").write_text(index)
+    return htdocs
+
+
+@pytest.fixture
+def side(servers: dict[str, Server]) -> Side:
+    return make_sandbox(servers["15"])
+
+
+def local(htdocs: Path, side: Side) -> LocalDolibarr:
+    return LocalDolibarr(htdocs, side.sandbox, SecretStr("0123456789abcdef0123456789abcdef"))
+
+
+@needs_php
+class TestWhatIsServed:
+    def test_knows_the_sandbox_from_its_environment_alone(self, tmp_path: Path, side: Side) -> None:
+        shown = "<?php include_once 'conf/conf.php'; echo json_encode(get_defined_vars() + ['env' => getenv()]);"
+        served = local(tree(tmp_path, index=shown), side)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ERP_SANDBOX_PROD__DSN", "postgresql://prod")
+            served.start()
+        try:
+            said = httpx.get(served.url).json()
+        finally:
+            served.stop()
+        assert said["dolibarr_main_db_name"] == side.name
+        assert said["dolibarr_main_db_user"] == side.login
+        assert "ERP_SANDBOX_PROD__DSN" not in said["env"]
+
+    def test_acts_as_the_sandboxes_role(self, tmp_path: Path, side: Side) -> None:
+        connected = "pg_connect('dbname=' . getenv('PGDATABASE'))"
+        asked = f"<?php echo pg_fetch_result(pg_query({connected}, 'SELECT current_user'), 0);"
+        served = local(tree(tmp_path, index=asked), side)
+        served.start()
+        try:
+            assert httpx.get(served.url).text == side.role
+        finally:
+            served.stop()
+
+    def test_ends_with_us_even_if_we_are_killed(self, tmp_path: Path, side: Side) -> None:
+        program = (
+            "import sys, time; from pathlib import Path; from pydantic import SecretStr\n"
+            "from pytest_erp_sandbox.dolibarr.local import LocalDolibarr\n"
+            "from pytest_erp_sandbox.postgres.connection import SandboxDatabase\n"
+            "dsn, role, htdocs = sys.stdin.read().split('\\n')\n"
+            "database = SandboxDatabase(SecretStr(dsn), 'sandbox.dsn', role)\n"
+            "served = LocalDolibarr(Path(htdocs), database, SecretStr('x'))\n"
+            "served.start()\n"
+            "print(served.url, flush=True)\n"
+            "time.sleep(600)\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{side.dsn.get_secret_value()}\n{side.role}\n{tree(tmp_path)}")
+        process.stdin.close()
+        url = process.stdout.readline().strip()
+        assert httpx.get(url).text == "here"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+        def is_gone() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) != 0
+
+        eventually(is_gone)
+        eventually(lambda: not list(tmp_path.glob("erp-sandbox-dolibarr-*")))
+
+    def test_that_fails_says_what_php_said(self, tmp_path: Path, side: Side) -> None:
+        served = local(tree(tmp_path, index="<?php nonsense();"), side)
+        served.start()
+        try:
+            assert httpx.get(served.url).status_code == 500
+            assert "Call to undefined function nonsense()" in served.last_words()
+        finally:
+            served.stop()
+
+
+@needs_php
+class TestWhatIsRefused:
+    def test_is_a_folder_without_a_dolibarr(self, tmp_path: Path, side: Side) -> None:
+        with pytest.raises(AgentError, match=r"there is no Dolibarr in .*sandbox\.erp\.htdocs.*filefunc"):
+            local(tmp_path, side)
+
+    def test_is_a_package_with_its_configuration_in_etc(self, tmp_path: Path, side: Side) -> None:
+        with pytest.raises(AgentError, match="configuration from a fixed place"):
+            local(tree(tmp_path, conf="/etc/dolibarr/conf.php"), side)
+
+    def test_is_a_machine_without_php(self, tmp_path: Path, side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(AgentError, match=r"no PHP here.*\n.*php-pgsql"):
+            local(tree(tmp_path), side)
+
+    def test_is_a_php_without_what_dolibarr_needs(
+        self, tmp_path: Path, side: Side, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        php = tmp_path / "php"
+        php.write_text("#!/bin/sh\nprintf '[PHP Modules]\\njson\\nxml\\nsession\\nintl\\ncurl\\n'\n")
+        php.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        with pytest.raises(AgentError, match=r"has no mbstring, pgsql, .*\n.*apt install php-mbstring php-pgsql"):
+            local(tree(tmp_path), side)
