@@ -138,7 +138,9 @@ def refresh(call: _Call) -> None:
     """
     with call.settings() as settings:
         golden = _refresh(settings, call.progress)
-        _reset_all(settings, settings.all_sandboxes, golden, call.progress)
+        # Without documents, which may not have a golden copy yet: they are replaced anyway.
+        without = [place.model_copy(update={"documents": None}) for place in settings.all_sandboxes]
+        _reset_all(settings, without, golden, call.progress)
         for place in settings.all_sandboxes:
             # After the reset: a sandbox's pods are up again, and no row is newer than its files.
             if place.documents is not None:
