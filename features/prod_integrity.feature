@@ -34,7 +34,9 @@ Feature: Prod's integrity
       | value  | 1                      |
     And the sandbox has no row in "llx_cronjob" where:
       | status | 1 |
-    And the sandbox has no row in "llx_user" where:
+
+  Scenario: A key of prod's opens nothing
+    Then the sandbox has no row in "llx_user" where:
       | api_key | prod-key-of-admin-5d80a4 |
     But prod has 1 row in "llx_user" where:
       | api_key | prod-key-of-admin-5d80a4 |
