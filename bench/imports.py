@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from .timing import pytest_seconds
 
 __all__ = ["import_milliseconds", "startups"]
 
@@ -26,15 +26,7 @@ def startups(rounds: int) -> Iterator[tuple[float, float]]:
 
 
 def _startup(project: Path, *arguments: str) -> float:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]
-    # Only the plugin's own settings could make it do anything.
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("ERP_SANDBOX_")}
-    begun = time.perf_counter()
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    took = time.perf_counter() - begun
-    if done.returncode != _NO_TESTS_COLLECTED:
-        raise SystemExit(f"pytest in an empty project: {done.stdout}{done.stderr}")
-    return took
+    return pytest_seconds(project, "--collect-only", *arguments, exit_code=_NO_TESTS_COLLECTED)
 
 
 def import_milliseconds() -> float:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -14,6 +10,7 @@ from tempfile import TemporaryDirectory
 from pytest_erp_sandbox.golden import Golden
 
 from .resets import Bench
+from .timing import pytest_seconds
 
 __all__ = ["warm_start"]
 
@@ -44,9 +41,9 @@ def warm_start(bench: Bench, rounds: int) -> float:
         (project / "erp-sandbox.toml").write_text(_settings(bench, bench.golden))
         (project / "test_rehearsal.py").write_text("def test_one(erp_sandbox): assert erp_sandbox.last_reset\n")
         (project / "test_plain.py").write_text("def test_one(): pass\n")
-        _run(project, "test_rehearsal.py")
+        _seconds(project, "test_rehearsal.py")
         return 1000 * median(
-            _run(project, "test_rehearsal.py") - _run(project, "test_plain.py", "-p", "no:erp_sandbox")
+            _seconds(project, "test_rehearsal.py") - _seconds(project, "test_plain.py", "-p", "no:erp_sandbox")
             for _ in range(rounds)
         )
 
@@ -63,18 +60,5 @@ def _settings(bench: Bench, golden: Golden) -> str:
     return _SETTINGS.format(**{name: json.dumps(text) for name, text in texts.items()})
 
 
-def _run(project: Path, *arguments: str) -> float:
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("ERP_SANDBOX_")}
-    begun = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    took = time.perf_counter() - begun
-    if done.returncode:
-        raise SystemExit(f"pytest {' '.join(arguments)}: {done.stdout}{done.stderr}")
-    return took
+def _seconds(project: Path, *arguments: str) -> float:
+    return pytest_seconds(project, "-p", "no:cacheprovider", *arguments)

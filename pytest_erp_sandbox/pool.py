@@ -53,11 +53,11 @@ class Pool:
             LeaseError: none became free in time, or all are kept for inspection.
             PostgresError: the server refused something unexpectedly, or went away.
         """
-        with self._leased() as sandbox:
+        with self._leased(self._place) as sandbox:
             yield sandbox
 
     @contextmanager
-    def _leased(self, place_of: Callable[[Lease], SandboxSettings] | None = None) -> Iterator[Sandbox]:
+    def _leased(self, place_of: Callable[[Lease], SandboxSettings]) -> Iterator[Sandbox]:
         sandbox = self._take(place_of)
         try:
             yield sandbox
@@ -99,13 +99,13 @@ class Pool:
             self._parked.release()
             self._parked = None
 
-    def _take(self, place_of: Callable[[Lease], SandboxSettings] | None = None) -> Sandbox:
+    def _take(self, place_of: Callable[[Lease], SandboxSettings]) -> Sandbox:
         while self._free:
             with ExitStack() as stack:
                 lease = stack.enter_context(self._lease())
                 mark = read_mark(lease.connection)
                 if mark is None or mark.kept != self._run:
-                    place = (place_of or self._place)(lease)
+                    place = place_of(lease)
                     self._recover(place)
                     stack.pop_all()  # it is the sandbox's to release
                     return Sandbox(lease, place, self._settings, self._progress)

@@ -52,7 +52,7 @@ class TestLeasing:
         mine, theirs = runs.pool(), runs.pool("other")
         got = []
         with theirs.lease() as first, theirs.lease():
-            waiter = threading.Thread(target=lambda: got.append(mine._take()))
+            waiter = threading.Thread(target=lambda: got.append(mine._take(mine._place)))
             waiter.start()
             waiter.join(1.5)
             assert got == []

@@ -199,7 +199,8 @@ def impose_quarantine(connection: SandboxConnection, parts: Collection[Part]) ->
     Returns:
         How many rows each part changed, by its name.
     """
-    return {part: sum(rule.impose(connection) for rule in _known(connection, part)) for part in PARTS if part in parts}
+    known = _known_rules(connection, parts)
+    return {part: sum(rule.impose(connection) for rule in rules) for part, rules in known.items()}
 
 
 def check_quarantine(connection: SandboxConnection, parts: Collection[Part], *, agent: str, name: str) -> None:
@@ -216,9 +217,8 @@ def check_quarantine(connection: SandboxConnection, parts: Collection[Part], *, 
     """
     found = [
         f"  {part}: {rule.table}, {count} {'row' if count == 1 else 'rows'}"
-        for part in PARTS
-        if part in parts
-        for rule in _known(connection, part)
+        for part, rules in _known_rules(connection, parts).items()
+        for rule in rules
         if (count := rule.breaches(connection, agent))
     ]
     if found:
@@ -235,9 +235,11 @@ def in_words(counts: Mapping[str, int]) -> str:
     return "quarantined, in rows: " + ", ".join(f"{part} {count}" for part, count in counts.items())
 
 
-def _known(connection: SandboxConnection, part: Part) -> Iterable[_Rule]:
-    """The rules of a part that mean something to this Dolibarr."""
-    for rule in _RULES[part]:
-        there = columns(connection, rule.table)
-        if there and there.issuperset(rule.needs):
-            yield rule
+def _known_rules(connection: SandboxConnection, parts: Collection[Part]) -> dict[Part, list[_Rule]]:
+    """The rules of these parts that mean something to this Dolibarr."""
+    there = {table: columns(connection, table) for table in tables_of_quarantine(parts)}
+    return {
+        part: [rule for rule in _RULES[part] if there[rule.table] and there[rule.table].issuperset(rule.needs)]
+        for part in PARTS
+        if part in parts
+    }

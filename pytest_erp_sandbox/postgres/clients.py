@@ -41,6 +41,19 @@ class Toolset:
         """The path of one of the programs."""
         return self.folder / name
 
+    def psql(self, conninfo: str, *options: str) -> list[str | Path]:
+        """The command of a psql that asks nobody for anything, ends at the first error, and says nothing but errors."""
+        return [
+            self.program("psql"),
+            "--no-psqlrc",
+            "--no-password",
+            "--quiet",
+            "--set=ON_ERROR_STOP=1",
+            "--output=/dev/null",
+            *options,
+            f"--dbname={conninfo}",
+        ]
+
     def reach(self, database: ProdDatabase | SandboxDatabase) -> None:
         """Connect to a database and leave again: what one libpq can do (TLS, GSSAPI, say), not every other one can.
 
@@ -49,13 +62,7 @@ class Toolset:
         """
         try:
             run(
-                [
-                    self.program("psql"),
-                    "--no-psqlrc",
-                    "--no-password",
-                    "--command=SELECT 1",
-                    f"--dbname={database.public_conninfo()}",
-                ],
+                self.psql(database.public_conninfo(), "--command=SELECT 1"),
                 database.secret_environment(),
                 doing=f"connecting to {database} with the {self}",
             )

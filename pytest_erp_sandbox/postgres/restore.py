@@ -197,17 +197,11 @@ def _play_fitted(
     writer = start([*script, "--file=-"], {}, stdout=PIPE)
     try:
         reader = start(
-            [
-                toolset.program("psql"),
-                "--no-psqlrc",
-                "--no-password",
-                "--quiet",
+            toolset.psql(
+                database.public_conninfo(lease.application_name, options),
                 "--echo-errors",
-                "--set=ON_ERROR_STOP=1",
                 *(["--single-transaction"] if at_once else []),
-                "--output=/dev/null",
-                f"--dbname={database.public_conninfo(lease.application_name, options)}",
-            ],
+            ),
             database.secret_environment(),
             stdin=PIPE,
         )

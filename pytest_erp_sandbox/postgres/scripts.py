@@ -30,17 +30,11 @@ def run_scripts(lease: Lease, files: Sequence[Path], toolset: Toolset) -> None:
     database = lease.database
     try:
         run(
-            [
-                toolset.program("psql"),
-                "--no-psqlrc",
-                "--no-password",
-                "--quiet",
-                "--set=ON_ERROR_STOP=1",
+            toolset.psql(
+                database.public_conninfo(lease.application_name, role_option(database.role)),
                 "--single-transaction",
-                "--output=/dev/null",
                 *(f"--file={file}" for file in files),
-                f"--dbname={database.public_conninfo(lease.application_name, role_option(database.role))}",
-            ],
+            ),
             database.secret_environment(),
             doing=f"golden.prepare in the sandbox, {database},",
         )

@@ -83,6 +83,14 @@ def test_newer_programs_restore_into_an_older_server(prods: dict[str, Side], ser
     assert_same(sandbox, prod)
 
 
+# Rows that no restore can load: the function does not find its table where search_path is empty.
+PICKY = [
+    "CREATE FUNCTION picky(text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM 1 FROM allowed; RETURN true; END'",
+    "CREATE TABLE allowed (id integer)",
+    "CREATE TABLE secretive (word text CHECK (picky(word)))",
+    "SET search_path = public; INSERT INTO secretive VALUES ('hush-hush')",
+]
+
 AMENDED = ["llx_const", "llx_user", "nothing of that name"]
 
 
@@ -106,15 +114,7 @@ def test_what_is_amended_is_the_only_difference(
 
 
 def test_a_row_that_cannot_be_amended_is_not_told(servers: Servers, tmp_path: Path) -> None:
-    prod = make_prod(
-        servers["15"],
-        "CREATE FUNCTION picky(text) RETURNS boolean LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM 1 FROM allowed; RETURN true; END'",
-        "CREATE TABLE allowed (id integer)",
-        "CREATE TABLE secretive (word text CHECK (picky(word)))",
-        "SET search_path = public; INSERT INTO secretive VALUES ('hush-hush')",
-    )
-    sandbox = make_sandbox(servers["15"])
+    prod, sandbox = make_prod(servers["15"], *PICKY), make_sandbox(servers["15"])
 
     with leased(sandbox) as lease, pytest.raises(PostgresError) as caught:
         put(lease, dump(prod, tmp_path), amendment=Amendment(["secretive"], lambda _: None))
@@ -248,15 +248,7 @@ def test_prods_own_grants_stay_behind(server: Server, tmp_path: Path) -> None:
 def test_a_failure_is_named_by_its_first_cause_and_tells_no_rows(
     servers: Servers, tmp_path: Path, programs: int
 ) -> None:
-    prod = make_prod(
-        servers["15"],
-        "CREATE FUNCTION picky(text) RETURNS boolean LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM 1 FROM allowed; RETURN true; END'",
-        "CREATE TABLE allowed (id integer)",
-        "CREATE TABLE secretive (word text CHECK (picky(word)))",
-        "SET search_path = public; INSERT INTO secretive VALUES ('hush-hush')",
-    )
-    sandbox = make_sandbox(servers["15"])
+    prod, sandbox = make_prod(servers["15"], *PICKY), make_sandbox(servers["15"])
 
     with leased(sandbox) as lease, pytest.raises(PostgresError) as caught:
         put(lease, dump(prod, tmp_path, toolset(programs)), toolset(programs))
