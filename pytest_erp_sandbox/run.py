@@ -13,17 +13,20 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .asking import Asked
     from .progress import Progress
     from .sandbox import Sandbox
     from .settings import Settings
 
 __all__ = [
+    "ASKED",
     "FAILED",
     "REHEARSED",
     "RESETS",
     "RUN",
     "SETTINGS",
     "SUMMARY",
+    "TRIAL",
     "note",
     "note_reset",
     "once_a_run",
@@ -49,6 +52,12 @@ FAILED = pytest.StashKey[bool]()
 
 REHEARSED: pytest.StashKey[Sandbox] = pytest.StashKey()
 """On a test: its sandbox."""
+
+ASKED: pytest.StashKey[list[Asked]] = pytest.StashKey()
+"""On a test: what its agent was asked and answered, in that order; without secrets."""
+
+TRIAL = pytest.StashKey[int]()
+"""On a test that is one of several trials: which one, from 1 on; set once tests are collected."""
 
 
 def note(config: pytest.Config, subject: str, text: str) -> None:
