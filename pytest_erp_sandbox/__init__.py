@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .errors import (
     AgentError,
+    AgentProcessError,
     ClusterError,
     ErpSandboxError,
     GoldenError,
@@ -18,11 +19,14 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .asking import Asked
     from .changes import Change
     from .sandbox import Sandbox
 
 __all__ = [
     "AgentError",
+    "AgentProcessError",
+    "Asked",
     "Change",
     "ClusterError",
     "ErpSandboxError",
@@ -43,6 +47,10 @@ def __getattr__(name: str) -> object:
         from .sandbox import Sandbox
 
         return Sandbox
+    if name == "Asked":
+        from .asking import Asked
+
+        return Asked
     if name == "Change":
         from .changes import Change
 

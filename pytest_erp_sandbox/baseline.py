@@ -82,7 +82,7 @@ def _beginning(golden: Golden, place: SandboxSettings, settings: Settings) -> st
 
 
 def _agent(settings: Settings) -> str:
-    return _digest(settings.agent.model_dump_json())
+    return _digest(settings.agent.identity())
 
 
 def _digest(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "AgentError",
+    "AgentProcessError",
     "ClusterError",
     "ErpSandboxError",
     "GoldenError",
@@ -57,6 +58,10 @@ class LeaseError(ErpSandboxError):
 
 class AgentError(ErpSandboxError):
     """The agent's user, rights or key could not be made, or the ERP does not accept them."""
+
+
+class AgentProcessError(ErpSandboxError):
+    """The agent's process failed, or did not come to an end in time."""
 
 
 class QuarantineError(ErpSandboxError):

@@ -10,11 +10,14 @@ import pytest
 
 from .errors import ErpSandboxError, LeaseError, PreflightError, SettingsError
 from .redaction import REDACTOR, AgentEnvironment
-from .run import FAILED, REHEARSED, RUN, SETTINGS, note, note_reset, once_a_run, progress
+from .run import ASKED, FAILED, REHEARSED, RUN, SETTINGS, note, note_reset, once_a_run, progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import httpx
 
+    from .asking import Asked
     from .changes import ChangeSet
     from .golden import Golden
     from .pool import Pool
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 __all__ = [
+    "erp_agent",
     "erp_agent_env",
     "erp_api",
     "erp_changes",
@@ -209,3 +213,41 @@ def erp_changes(erp_sandbox: Sandbox) -> Callable[..., ChangeSet]:
 def erp_agent_env(erp_sandbox: Sandbox) -> AgentEnvironment:
     """What an agent's process needs to know, as environment variables: ``DOLIBARR_URL`` and ``DOLAPIKEY``."""
     return AgentEnvironment(DOLIBARR_URL=erp_sandbox.url, DOLAPIKEY=erp_sandbox.key.get_secret_value())
+
+
+@pytest.fixture
+def erp_agent(
+    request: pytest.FixtureRequest, erp_sandbox_settings: Settings, erp_agent_env: AgentEnvironment, tmp_path: Path
+) -> Callable[[str], Asked]:
+    """Asks the agent (``agent.command``), each time in a new process: ``erp_agent("…").answer`` is what it said.
+
+    It gets ``DOLIBARR_URL`` and ``DOLAPIKEY``, and works in a folder of its own, ``tmp_path / "agent"``, which is its
+    home, too, and the same for all that it is asked in one test. Raises ``AgentProcessError`` where its exit code is
+    not 0, or at its time limit (``agent.timeout``).
+    """
+    from .asking import ask
+
+    agent, redactor = erp_sandbox_settings.agent, request.config.stash[REDACTOR]
+    if not agent.command:
+        raise SettingsError(
+            "there is no agent to be asked: agent.command is not set",
+            hint='Set it, such as command = ["python3", "{project}/agent.py"] in [tool.erp-sandbox.agent].',
+        )
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    conversation = request.node.stash.setdefault(ASKED, [])
+
+    def ask_agent(prompt: str) -> Asked:
+        asked = ask(
+            agent.command,
+            prompt,
+            environment={"HOME": str(folder), **agent.inherited(), **erp_agent_env},
+            folder=folder,
+            seconds=agent.timeout.total_seconds(),
+            clean=redactor.text,
+        )
+        conversation.append(asked)
+        asked.require_success()
+        return asked
+
+    return ask_agent

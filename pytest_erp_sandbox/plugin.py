@@ -15,7 +15,7 @@ import pytest
 from .errors import AgentError, ErpSandboxError, SettingsError
 from .fixtures import *  # noqa: F403 - pytest finds a plugin's fixtures in its module
 from .redaction import REDACTOR, Redactor
-from .run import FAILED, REHEARSED, RESETS, RUN, SETTINGS, SUMMARY, note, times_of_resets, worker_input
+from .run import ASKED, FAILED, REHEARSED, RESETS, RUN, SETTINGS, SUMMARY, note, times_of_resets, worker_input
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,10 +130,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings is None:
         return
     if any(config.pluginmanager.hasplugin(name) for name in ("pytest-bdd", "pytest_bdd.plugin")):
-        from . import change_steps, steps
+        from . import agent_steps, change_steps, steps
 
         config.pluginmanager.register(steps, "erp_sandbox_steps")
         config.pluginmanager.register(change_steps, "erp_sandbox_change_steps")
+        config.pluginmanager.register(agent_steps, "erp_sandbox_agent_steps")
     _end_orderly_on_sigterm(config)
 
 
@@ -225,6 +226,8 @@ def pytest_runtest_makereport(
             report.longrepr = f"{type(error).__name__}: {error}"
     if report.failed and report.when != "teardown":
         item.stash[FAILED] = True
+    if report.failed and report.when == "call":
+        _show_conversation(report, item)
     redactor = item.config.stash[REDACTOR]
     if (sandbox := item.stash.get(REHEARSED, None)) is not None:
         with suppress(AgentError):  # a reset in the test may have made a new key, or none
@@ -233,6 +236,14 @@ def pytest_runtest_makereport(
             _show_changes(report, sandbox, item.config.stash[SETTINGS])
     redactor.report(report)
     return report
+
+
+def _show_conversation(report: pytest.TestReport, item: pytest.Item) -> None:
+    """Show what the agent was asked, and what it said."""
+    if conversation := item.stash.get(ASKED, ()):
+        from .asking import shown
+
+        report.sections += [("the agent", shown(asked)) for asked in conversation]
 
 
 def _show_changes(report: pytest.TestReport, sandbox: Sandbox, settings: Settings | None) -> None:

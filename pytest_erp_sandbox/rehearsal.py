@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import httpx
     import psycopg
 
+    from .asking import Asked
+
 __all__ = ["NO_VALUE", "Rehearsal", "content", "expect", "expect_rows", "has_values", "shown"]
 
 NO_VALUE = "NULL"
@@ -30,10 +32,12 @@ class Rehearsal:
     Attributes:
         kept: values, by the names under which the scenario kept them.
         explained: changes that a step has named, so that they are nothing else.
+        asked: what the agent's process was asked, and answered.
     """
 
     kept: dict[str, str] = field(default_factory=dict)
     explained: set[str] = field(default_factory=set)
+    asked: list[Asked] = field(default_factory=list)
     _answer: httpx.Response | None = None
 
     @property

@@ -84,6 +84,10 @@ Quarantine = Annotated[tuple[Part, ...], BeforeValidator(_parts)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
+_HARMLESS = ("PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Environment variables that any program may need, and that hold no secrets."""
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -275,6 +279,38 @@ class AgentSettings(_Table):
     """Dolibarr rights, ``module.perms`` or ``module.perms.subperms``; ``*`` matches."""
     entity: int = Field(default=1, ge=1)
     """The company (entity) that the agent belongs to."""
+    command: tuple[str, ...] = ()
+    """The agent's program and its arguments; ``{project}`` stands for the folder of the settings' file."""
+    timeout: Duration = timedelta(minutes=5)
+    """How long its process may take to answer."""
+    environment: tuple[str, ...] = ()
+    """Names of environment variables that it gets beside a few harmless ones; their values count as secrets."""
+
+    @model_validator(mode="after")
+    def _keeps_our_own(self) -> Self:
+        if ours := [name for name in self.environment if name.upper().startswith(PREFIX)]:
+            raise ValueError(f"{', '.join(ours)}: settings of this plugin's are nothing for the agent")
+        return self
+
+    def identity(self) -> str:
+        """What the ERP's user is made of: it is another one where this differs."""
+        return self.model_dump_json(include={"login", "rights", "entity"})
+
+    def inherited(self) -> dict[str, str]:
+        """The environment variables of this process that the agent's gets: those named, and a few without secrets."""
+        named = {*_HARMLESS, *self.environment}
+        return {name: value for name, value in os.environ.items() if name in named or name.startswith("LC_")}
+
+    def secrets(self) -> Iterator[SecretStr]:
+        """What the variables hold that were named; a home folder is in many paths, and none."""
+        yield from (SecretStr(os.environ[name]) for name in self.environment if name in os.environ and name != "HOME")
+
+    def located(self, folder: Path) -> Self:
+        """The same, with ``folder`` in the command."""
+        command = [part.replace("{project}", str(folder)) for part in self.command]
+        if command and "/" in command[0]:
+            command[0] = str(folder / Path(command[0]).expanduser())
+        return self.model_copy(update={"command": tuple(command)})
 
 
 class ChangesSettings(_Table):
@@ -361,6 +397,7 @@ class Settings(BaseSettings):
                 yield erp.instance_unique_id
             if erp.url is not None and (password := urlsplit(erp.url).password):
                 yield from (SecretStr(password), SecretStr(unquote(password)))
+        yield from self.agent.secrets()
         if "PGPASSWORD" in os.environ:
             yield SecretStr(os.environ["PGPASSWORD"])
 
@@ -536,6 +573,7 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
         ),
         "prod": with_absolute(settings.prod, "dump", "credentials"),
         "cluster": with_absolute(settings.cluster, "kubeconfig"),
+        "agent": settings.agent.located(folder),
         "sandboxes": tuple(map(absolute_place, settings.sandboxes)),
         "sandbox": None if settings.sandbox is None else absolute_place(settings.sandbox),
     }
