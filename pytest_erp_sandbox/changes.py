@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from .postgres.changes import Change, ChangeSet, Row
+from .postgres.changes import LIMIT, Change, ChangeSet, Kind, Row, read_changes
 
 if TYPE_CHECKING:
+    from .postgres.connection import SandboxConnection
     from .settings import ChangesSettings
 
-__all__ = ["Change", "ChangeSet", "Kind", "Redacted", "filtered", "shown", "told"]
-
-Kind = Literal["inserted", "updated", "deleted"]
+__all__ = ["Change", "ChangeSet", "Kind", "Redacted", "filtered", "read_shown", "told"]
 
 _SECRET_NAMES = ("password", "passwd", "key", "token", "secret")
 """What the name of a constant (``llx_const``) says when its value is one."""
@@ -45,22 +45,42 @@ class Redacted:
     __repr__ = __str__
 
 
-def shown(found: ChangeSet, settings: ChangesSettings) -> ChangeSet:
-    """The changes without secrets (``changes.redact``), and without what nobody asks for (``changes.ignore``)."""
-    kept = (_without_ignored(change, settings.ignore) for change in found)
-    changes = tuple(_redacted(change, settings.redact) for change in kept if change is not None)
+def read_shown(
+    connection: SandboxConnection,
+    role: str,
+    settings: ChangesSettings,
+    *,
+    limit: int | None = LIMIT,
+    each: int | None = None,
+) -> ChangeSet:
+    """What was changed, without secrets (``changes.redact``), and without what nobody asks for (``changes.ignore``).
+
+    Args:
+        connection: to a sandbox with a journal, in autocommit mode.
+        role: the sandbox's owner.
+        settings: what is redacted, and what is ignored.
+        limit: how many changes to keep at most, the rest is counted; None for all.
+        each: the same, of each table.
+
+    Raises:
+        PostgresError: there is no journal, or the server refused.
+    """
+    found = read_changes(connection, role, limit=limit, each=each, view=partial(_shown, settings=settings))
     unseen = tuple(each for each in found.unseen if not _is_named(each.what, None, settings.ignore))
-    return replace(found, changes=changes, unseen=unseen)
+    return replace(found, unseen=unseen)
 
 
 def filtered(found: ChangeSet, table: str | None, kind: Kind | None) -> ChangeSet:
     """Those of a table (``*`` matches) and of a kind; None is any."""
-    changes = tuple(
-        change
-        for change in found
-        if (table is None or fnmatchcase(change.table, table)) and (kind is None or change.kind == kind)
+
+    def is_wanted(of: str, what: Kind) -> bool:
+        return (table is None or fnmatchcase(of, table)) and (kind is None or what == kind)
+
+    return replace(
+        found,
+        changes=tuple(change for change in found if is_wanted(change.table, change.kind)),
+        more={subject: count for subject, count in found.more.items() if is_wanted(*subject)},
     )
-    return replace(found, changes=changes)
 
 
 def told(found: ChangeSet, limit: int | None = MANY) -> str:
@@ -98,6 +118,11 @@ def _text(value: Any) -> str:
         return "NULL"
     text = repr(value) if isinstance(value, str | bytes) else str(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}… ({len(text):,} characters)"
+
+
+def _shown(change: Change, settings: ChangesSettings) -> Change | None:
+    kept = _without_ignored(change, settings.ignore)
+    return None if kept is None else _redacted(kept, settings.redact)
 
 
 def _without_ignored(change: Change, ignore: Collection[str]) -> Change | None:

@@ -208,15 +208,14 @@ def changes(call: _Call, name: str | None, table: str | None, kind: Kind | None)
     Table and key of each row, and each column: before → after. Needs a journal (journal = true, or the strategy
     rewind). The sandbox may be in use meanwhile.
     """
-    from .changes import filtered, shown, told
-    from .postgres.changes import read_changes
+    from .changes import filtered, read_shown, told
 
     with call.settings() as settings:
         places = settings.all_sandboxes if name is None else [_one(settings, name)]
         for place in places:
             with place.database().connect() as connection:
-                found = read_changes(connection, place.role)
-            text = told(filtered(shown(found, settings.changes), table, kind), limit=None)
+                found = read_shown(connection, place.role, settings.changes)
+            text = told(filtered(found, table, kind), limit=None)
             click.echo(text if len(places) == 1 else f"{place.name}:\n{indent(text, '  ')}")
 
 

@@ -223,21 +223,21 @@ class Sandbox:
         """A client of the ERP's API, authenticated as the agent; the caller closes it."""
         return api_client(self.url, self.key)
 
-    def changes(self, table: str | None = None, kind: Kind | None = None) -> ChangeSet:
+    def changes(self, table: str | None = None, kind: Kind | None = None, *, each: int | None = None) -> ChangeSet:
         """What was changed since the reset: rows inserted, updated, deleted; secrets are redacted.
 
         Args:
             table: only of this table; ``*`` matches.
             kind: only ``inserted``, ``updated`` or ``deleted`` ones.
+            each: so many of each table at most; all others are counted only.
 
         Raises:
             PostgresError: nothing is journalled here (setting ``journal``).
         """
-        from .changes import filtered, shown
-        from .postgres.changes import read_changes
+        from .changes import filtered, read_shown
 
-        found = read_changes(self.lease.connection, self._place.role)
-        return filtered(shown(found, self._settings.changes), table, kind)
+        found = read_shown(self.lease.connection, self._place.role, self._settings.changes, each=each)
+        return filtered(found, table, kind)
 
     def changes_in_writing(self) -> str:
         """What was changed, in writing: the same rehearsal gives the same text in any sandbox of the same prod.

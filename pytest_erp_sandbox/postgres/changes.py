@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Literal
@@ -23,7 +25,9 @@ from ..errors import PostgresError
 from .connection import SandboxConnection, as_owner
 from .journal import Pieces, fill, journalled_baseline, read_pieces, shown_name
 
-__all__ = ["Change", "ChangeSet", "Row", "Unseen", "read_changes"]
+__all__ = ["Change", "ChangeSet", "Kind", "Row", "Unseen", "read_changes"]
+
+Kind = Literal["inserted", "updated", "deleted"]
 
 Row = dict[str, Any]
 """A row's columns by their names, as psycopg loads them; generated columns are left out.
@@ -51,7 +55,7 @@ class Change:
     after: Row | None
 
     @property
-    def kind(self) -> Literal["inserted", "updated", "deleted"]:
+    def kind(self) -> Kind:
         """What became of it."""
         if self.before is None:
             return "inserted"
@@ -87,18 +91,28 @@ class ChangeSet:
     Attributes:
         changes: by table, and by key within each.
         unseen: what was changed without the journal knowing how.
-        omitted: how many more changes there are than were asked for.
+        more: how many more changes there are than were asked for, by table and kind.
     """
 
     changes: tuple[Change, ...]
     unseen: tuple[Unseen, ...] = ()
-    omitted: int = 0
+    more: Mapping[tuple[str, Kind], int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self.changes)
 
     def __len__(self) -> int:
         return len(self.changes)
+
+    @property
+    def omitted(self) -> int:
+        """How many more changes there are than were asked for."""
+        return sum(self.more.values())
+
+    @property
+    def counts(self) -> Mapping[tuple[str, Kind], int]:
+        """How many changes there are of each table and kind, omitted ones among them."""
+        return Counter((change.table, change.kind) for change in self.changes) + Counter(self.more)
 
 
 def read_changes(
@@ -107,6 +121,8 @@ def read_changes(
     *,
     tables: Collection[str] | None = None,
     limit: int | None = LIMIT,
+    each: int | None = None,
+    view: Callable[[Change], Change | None] = lambda change: change,
 ) -> ChangeSet:
     """Compare what the journal has of the baseline with what is there now, at one moment.
 
@@ -116,7 +132,9 @@ def read_changes(
         connection: to a sandbox with a journal, in autocommit mode.
         role: the sandbox's owner.
         tables: only these, by the names that changes have; None for all.
-        limit: how many changes to read at most; None for all.
+        limit: how many changes to keep at most; None for all.
+        each: the same, of each table.
+        view: what is to be kept of a change; None where it is none, and is not counted.
 
     Raises:
         PostgresError: there is no journal, or the server refused.
@@ -134,15 +152,21 @@ def read_changes(
                 " SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL array_nulls = on;"
                 " SET LOCAL extra_float_digits = 1; SET LOCAL lc_monetary = 'C'; SET LOCAL row_security = off"
             )
-            return _read(connection, tables, limit)
+            return _read(connection, tables, limit, each, view)
     except psycopg.Error as error:
         raise PostgresError(f"what was changed cannot be read: {str(error).strip()}") from None
 
 
-def _read(connection: SandboxConnection, tables: Collection[str] | None, limit: int | None) -> ChangeSet:
+def _read(
+    connection: SandboxConnection,
+    tables: Collection[str] | None,
+    limit: int | None,
+    each: int | None,
+    view: Callable[[Change], Change | None],
+) -> ChangeSet:
     changes: list[Change] = []
     unseen = list(_unseen_as_a_whole(connection))
-    omitted = 0
+    more = Counter[tuple[str, Kind]]()
     for table in read_pieces(connection, "relation IN (SELECT relation FROM erp_sandbox_journal.calls)"):
         name = shown_name(table["name"].text)
         if tables is not None and name not in tables:
@@ -152,12 +176,13 @@ def _read(connection: SandboxConnection, tables: Collection[str] | None, limit: 
         elif connection.execute("SELECT erp_sandbox_journal.doubts(%s)", [table["relation"]]).fetchone() != (0,):
             unseen.append(Unseen(name, "statements within statements wrote the same row"))
         else:
-            for change in _changes(connection, name, table):
-                if limit is None or len(changes) < limit:
+            room = min(sys.maxsize if limit is None else limit, sys.maxsize if each is None else len(changes) + each)
+            for change in filter(None, map(view, _changes(connection, name, table))):
+                if len(changes) < room:
                     changes.append(change)
                 else:
-                    omitted += 1
-    return ChangeSet(tuple(changes), tuple(unseen), omitted)
+                    more[change.table, change.kind] += 1
+    return ChangeSet(tuple(changes), tuple(unseen), more)
 
 
 def _unseen_as_a_whole(connection: SandboxConnection) -> Iterator[Unseen]:
