@@ -13,6 +13,7 @@ from pytest_bdd import parsers, then
 
 from .rehearsal import Rehearsal, expect, has_values
 from .run import note
+from .trials import example_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,7 +158,7 @@ def pytest_bdd_before_scenario(request: pytest.FixtureRequest, feature: Any, sce
     """Know, in a step, which scenario it is of; and which scenarios ran, and have an expected change set."""
     from .expected import file_for
 
-    file = request.node.stash[EXPECTED] = file_for(Path(feature.filename), scenario.name, _example(request.node))
+    file = request.node.stash[EXPECTED] = file_for(Path(feature.filename), scenario.name, example_of(request.node))
     seen = request.config.stash.setdefault(SEEN, {}).setdefault(feature.filename, _Seen(set(feature.scenarios)))
     seen.not_run.discard(scenario.name)
     if any(step.name == AS_EXPECTED for step in scenario.steps):
@@ -185,11 +186,6 @@ def pytest_testnodedown(node: Any) -> None:
         seen = node.config.stash.setdefault(SEEN, {}).setdefault(feature, _Seen(set(not_run)))
         seen.not_run &= set(not_run)
         seen.used |= set(used)
-
-
-def _example(item: Any) -> str:
-    """Which example of a scenario outline it is."""
-    return item.callspec.id if hasattr(item, "callspec") else ""
 
 
 def _place(config: pytest.Config, file: Path) -> Path:

@@ -11,6 +11,7 @@ import pytest
 from .errors import ErpSandboxError, LeaseError, PreflightError, SettingsError
 from .redaction import REDACTOR, AgentEnvironment
 from .run import ASKED, FAILED, REHEARSED, RUN, SETTINGS, note, note_reset, once_a_run, progress
+from .scenarios import is_scenario
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,7 @@ __all__ = [
     "erp_sandbox_pool",
     "erp_sandbox_preflight",
     "erp_sandbox_settings",
+    "erp_sandbox_trial",
 ]
 
 
@@ -175,13 +177,18 @@ def _keep(request: pytest.FixtureRequest, settings: Settings, sandbox: Sandbox) 
 def erp_sandbox_for_scenarios(request: pytest.FixtureRequest) -> None:
     """Gives every pytest-bdd scenario its sandbox, before its first step; other tests ask for ``erp_sandbox``."""
     # pytest-bdd's own hook runs too late: what fails there is a FAILED scenario, not an ERROR at its setup.
-    is_scenario = "_pytest_bdd_example" in request.fixturenames
     if (
-        is_scenario
+        is_scenario(request.fixturenames)
         and request.config.stash[SETTINGS] is not None
         and request.node.get_closest_marker("no_erp_sandbox") is None
     ):
         request.getfixturevalue("erp_sandbox")
+
+
+@pytest.fixture
+def erp_sandbox_trial(request: pytest.FixtureRequest) -> int:
+    """Which trial this is, from 1 on, of a test that asks an agent."""
+    return getattr(request, "param", 1)
 
 
 @pytest.fixture

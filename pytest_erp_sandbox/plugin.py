@@ -39,6 +39,8 @@ OVERRIDES = (
     "lease_timeout",
     "jobs",
     "programs",
+    "trials",
+    "trials_required",
 )
 """The settings that have an option, ``--erp-sandbox-…``: all that are no table."""
 
@@ -117,11 +119,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=os.path.abspath,
         help="where pg_dump, pg_restore and psql are looked for first",
     )
+    group.addoption(
+        "--erp-sandbox-trials",
+        metavar="N",
+        help="how often each scenario that asks an agent is run, each time from the golden state (default: 1)",
+    )
+    group.addoption(
+        "--erp-sandbox-trials-required",
+        metavar="RATE",
+        help="how many of a scenario's trials have to pass for it to pass as a whole (such as 0.9; default: 1, all)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings; without any, the plugin does nothing more."""
     config.addinivalue_line("markers", "no_erp_sandbox: this scenario (or test) needs no sandbox, and resets none")
+    config.addinivalue_line(
+        "markers", "erp_sandbox_trials(n): run this n times if it asks an agent; of a scenario, @erp_sandbox_trials(n)"
+    )
     config.stash[REDACTOR] = Redactor()
     config.stash[SUMMARY] = {}
     config.stash[RESETS] = []
@@ -129,6 +144,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SETTINGS] = settings = _read_settings(config)
     if settings is None:
         return
+    from .trials import Trials
+
+    config.pluginmanager.register(Trials(config, settings), "erp_sandbox_trials")
     if any(config.pluginmanager.hasplugin(name) for name in ("pytest-bdd", "pytest_bdd.plugin")):
         from . import agent_steps, change_steps, steps
 
@@ -207,7 +225,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     where = "embedded demo" if settings.demo else ", ".join(place.name for place in settings.all_sandboxes)
     how = " by rewind" if settings.strategy == "rewind" else ""
-    return f"erp-sandbox: reset={settings.reset}{how}, refresh={settings.refresh}, sandbox: {where}"
+    trials = f", trials={settings.trials}" if settings.trials > 1 else ""
+    return f"erp-sandbox: reset={settings.reset}{how}{trials}, refresh={settings.refresh}, sandbox: {where}"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

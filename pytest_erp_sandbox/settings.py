@@ -354,6 +354,10 @@ class Settings(BaseSettings):
     """Connections that a restore uses: more than there are processors, as some wait for the disk."""
     lease_timeout: Duration = timedelta(minutes=30)
     """How long a scenario waits for a sandbox that is in use."""
+    trials: int = Field(default=1, ge=1)
+    """How often each scenario that asks an agent is run."""
+    trials_required: float = Field(default=1, gt=0, le=1)
+    """How many of a scenario's trials have to pass, as a rate, for it to pass as a whole."""
     prod: ProdSettings = ProdSettings()
     sandbox: SandboxSettings | None = None
     sandboxes: tuple[SandboxSettings, ...] = ()
@@ -364,6 +368,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.trials > 1 and self.reset != "scenario":
+            raise ValueError('trials begin at the golden state each: they need reset = "scenario"')
         if self.demo:
             return self
         if (self.sandbox is None) == (not self.sandboxes):
