@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .errors import ErpSandboxError, LeaseError, PreflightError, SettingsError
+from .record import tell
 from .redaction import REDACTOR, AgentEnvironment
 from .run import ASKED, FAILED, REHEARSED, RUN, SETTINGS, note, note_reset, once_a_run, progress
 from .scenarios import is_scenario
@@ -78,6 +79,7 @@ def erp_sandbox_preflight(
 
     try:
         report = Report.from_json(once_a_run(request.config, tmp_path_factory, "preflight", ask))
+        tell(request.config, preflight=report.plain())
         if report.failed and not ours:
             raise PreflightError("preflight failed, as another worker reports; nothing was written")
         report.raise_for_failures()
@@ -105,16 +107,11 @@ def erp_sandbox_pool(
 @pytest.fixture(scope="session")
 def erp_sandbox_golden(erp_sandbox_settings: Settings, erp_sandbox_pool: Pool, pytestconfig: pytest.Config) -> Golden:
     """The golden dump that resets restore: from the cache, or made anew from prod, once a run."""
-    from .dolibarr.quarantine import in_words
     from .refresh import golden_dump
 
-    golden = golden_dump(
-        erp_sandbox_settings,
-        erp_sandbox_pool.lease,
-        run=pytestconfig.stash[RUN],
-        progress=progress(pytestconfig),
-    )
-    note(pytestconfig, "quarantine", in_words(golden.manifest.quarantine))
+    run = pytestconfig.stash[RUN]
+    golden = golden_dump(erp_sandbox_settings, erp_sandbox_pool.lease, run=run, progress=progress(pytestconfig))
+    tell(pytestconfig, golden={**golden.plain(), "made_now": golden.manifest.run == run})
     return golden
 
 
@@ -133,6 +130,7 @@ def erp_sandbox(request: pytest.FixtureRequest, erp_sandbox_settings: Settings) 
     """A sandbox of this scenario's own, reset and ready; automatic for pytest-bdd scenarios."""
     with _sandbox_of(request, erp_sandbox_settings) as sandbox:
         request.node.stash[REHEARSED] = sandbox
+        tell(request.config, sandboxes={sandbox.name: sandbox.where})
         request.config.stash[REDACTOR].add([sandbox.key])
         if sandbox.idle_sessions_left:
             note(

@@ -112,6 +112,16 @@ class Golden:
         """The dump, in pg_dump's directory format."""
         return self.folder / _DUMP
 
+    def plain(self) -> dict[str, object]:
+        """What is known about it, in JSON's types."""
+        known = asdict(self.manifest)
+        return {
+            "id": self.id,
+            **{name: known[name] for name in ("source", "made_at", "server_major", "size", "counts", "quarantine")},
+            "prepared": bool(self.manifest.prepared),
+            "left_out": self.manifest.left_out,
+        }
+
     def verify(self) -> None:
         """Read all of it once, and compare the checksum.
 

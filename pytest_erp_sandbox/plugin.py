@@ -14,14 +14,14 @@ import pytest
 
 from .errors import AgentError, ErpSandboxError, SettingsError
 from .fixtures import *  # noqa: F403 - pytest finds a plugin's fixtures in its module
+from .record import LUGGAGE, Luggage, pack
 from .redaction import REDACTOR, Redactor
-from .run import ASKED, FAILED, REHEARSED, RESETS, RUN, SETTINGS, SUMMARY, note, times_of_resets, worker_input
+from .run import FAILED, REHEARSED, RUN, SETTINGS, worker_input
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from .sandbox import Sandbox
     from .settings import Settings
 
 PREFIX = "ERP_SANDBOX_"
@@ -39,6 +39,7 @@ OVERRIDES = (
     "lease_timeout",
     "jobs",
     "programs",
+    "report",
     "trials",
     "trials_required",
 )
@@ -120,6 +121,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where pg_dump, pg_restore and psql are looked for first",
     )
     group.addoption(
+        "--erp-sandbox-report",
+        metavar="FILE",
+        action="append",
+        type=os.path.abspath,
+        help="write what was rehearsed, and what that changed, into FILE.html, to be read, or FILE.json; may be repeated",
+    )
+    group.addoption(
         "--erp-sandbox-trials",
         metavar="N",
         help="how often each scenario that asks an agent is run, each time from the golden state (default: 1)",
@@ -138,8 +146,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "erp_sandbox_trials(n): run this n times if it asks an agent; of a scenario, @erp_sandbox_trials(n)"
     )
     config.stash[REDACTOR] = Redactor()
-    config.stash[SUMMARY] = {}
-    config.stash[RESETS] = []
+    config.stash[LUGGAGE] = Luggage()
     config.stash[RUN] = worker_input(config).get("testrunuid") or uuid.uuid4().hex
     config.stash[SETTINGS] = settings = _read_settings(config)
     if settings is None:
@@ -147,12 +154,18 @@ def pytest_configure(config: pytest.Config) -> None:
     from .trials import Trials
 
     config.pluginmanager.register(Trials(config, settings), "erp_sandbox_trials")
+    if not worker_input(config):
+        from .reporting import Reporting
+
+        config.pluginmanager.register(Reporting(config, settings), "erp_sandbox_reporting")
     if any(config.pluginmanager.hasplugin(name) for name in ("pytest-bdd", "pytest_bdd.plugin")):
         from . import agent_steps, change_steps, steps
+        from .recording import ScenarioRecorder
 
         config.pluginmanager.register(steps, "erp_sandbox_steps")
         config.pluginmanager.register(change_steps, "erp_sandbox_change_steps")
         config.pluginmanager.register(agent_steps, "erp_sandbox_agent_steps")
+        config.pluginmanager.register(ScenarioRecorder(config.rootpath), "erp_sandbox_recorder")
     _end_orderly_on_sigterm(config)
 
 
@@ -245,36 +258,17 @@ def pytest_runtest_makereport(
             report.longrepr = f"{type(error).__name__}: {error}"
     if report.failed and report.when != "teardown":
         item.stash[FAILED] = True
-    if report.failed and report.when == "call":
-        _show_conversation(report, item)
     redactor = item.config.stash[REDACTOR]
     if (sandbox := item.stash.get(REHEARSED, None)) is not None:
         with suppress(AgentError):  # a reset in the test may have made a new key, or none
             redactor.add([sandbox.key])
-        if report.failed and call.when == "call":
-            _show_changes(report, sandbox, item.config.stash[SETTINGS])
+    if item.config.stash[SETTINGS] is not None:
+        from .recording import record
+
+        record(item, report)
     redactor.report(report)
+    pack(report, item)
     return report
-
-
-def _show_conversation(report: pytest.TestReport, item: pytest.Item) -> None:
-    """Show what the agent was asked, and what it said."""
-    if conversation := item.stash.get(ASKED, ()):
-        from .asking import shown
-
-        report.sections += [("the agent", shown(asked)) for asked in conversation]
-
-
-def _show_changes(report: pytest.TestReport, sandbox: Sandbox, settings: Settings | None) -> None:
-    """Show what a failed scenario had changed, where that is journalled."""
-    if settings is not None and settings.journals:
-        from .changes import told
-
-        try:
-            text = told(sandbox.changes())
-        except ErpSandboxError as error:
-            text = str(error)
-        report.sections.append((f"changed in {sandbox.name}", text))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -285,32 +279,3 @@ def pytest_make_collect_report(
     report = yield
     collector.config.stash[REDACTOR].report(report)
     return report
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand a worker's part of the summary to the controller."""
-    output = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["erp_sandbox_summary"] = session.config.stash[SUMMARY]
-        output["erp_sandbox_resets"] = session.config.stash[RESETS]
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: object) -> None:
-    """Take a worker's part of the summary."""
-    output = getattr(node, "workeroutput", {})
-    for subject, text in output.get("erp_sandbox_summary", {}).items():
-        note(node.config, subject, text)  # type: ignore[attr-defined]
-    for strategy, seconds in output.get("erp_sandbox_resets", ()):
-        node.config.stash[RESETS].append((strategy, seconds))  # type: ignore[attr-defined]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What was done, and what deserves a look."""
-    resets = config.stash[RESETS]
-    times = times_of_resets(resets)
-    texts = [*([times] if times else []), *config.stash[SUMMARY].values()]
-    if texts:
-        terminalreporter.section("erp-sandbox")
-        for text in texts:
-            terminalreporter.line(config.stash[REDACTOR].text(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -72,6 +72,14 @@ class Redactor:
             report.user_properties = [
                 (name, self.text(value) if isinstance(value, str) else value) for name, value in report.user_properties
             ]
+
+    def data(self, value: Any) -> Any:
+        """Data in JSON's types, without secrets; keys are kept."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {key: self.data(each) for key, each in value.items()}
+        return [self.data(each) for each in value] if isinstance(value, list) else value
 
 
 def _spellings(secret: str) -> Iterator[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from .record import LUGGAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,16 +23,13 @@ __all__ = [
     "ASKED",
     "FAILED",
     "REHEARSED",
-    "RESETS",
     "RUN",
     "SETTINGS",
-    "SUMMARY",
     "TRIAL",
     "note",
     "note_reset",
     "once_a_run",
     "progress",
-    "times_of_resets",
     "worker_input",
 ]
 
@@ -40,12 +38,6 @@ SETTINGS: pytest.StashKey[Settings | None] = pytest.StashKey()
 
 RUN = pytest.StashKey[str]()
 """Names the run; its pytest-xdist workers share it."""
-
-SUMMARY = pytest.StashKey[dict[str, str]]()
-"""What the summary at the end says, by subject."""
-
-RESETS: pytest.StashKey[list[tuple[str, float]]] = pytest.StashKey()
-"""The strategy of each reset, and the seconds that it took."""
 
 FAILED = pytest.StashKey[bool]()
 """On a test: whether it failed, in its setup or its steps."""
@@ -62,7 +54,7 @@ TRIAL = pytest.StashKey[int]()
 
 def note(config: pytest.Config, subject: str, text: str) -> None:
     """Have the summary say ``text``, unless it says something of this subject already."""
-    config.stash[SUMMARY].setdefault(subject, text)
+    config.stash[LUGGAGE].notes.setdefault(subject, text)
 
 
 def worker_input(config: pytest.Config) -> dict[str, Any]:
@@ -95,7 +87,9 @@ def note_reset(request: pytest.FixtureRequest, sandbox: Sandbox) -> None:
     """Count a reset, and have the summary say which scenario made a restore of what was to be a rewind."""
     reset = sandbox.last_reset
     assert reset is not None
-    request.config.stash[RESETS].append((reset.strategy, reset.seconds))
+    request.config.stash[LUGGAGE].resets.append(
+        {"kind": reset.strategy, "seconds": reset.seconds, "reason": reset.reason}
+    )
     cause = _previous_rehearsal(request, sandbox.name)
     if reset.reason:
         note(
@@ -114,22 +108,6 @@ def _previous_rehearsal(request: pytest.FixtureRequest, sandbox: str) -> str:
     previous = file.read_text(encoding="utf-8") if file.exists() else "an earlier run"
     file.write_text(request.node.nodeid or "this session", encoding="utf-8")
     return previous
-
-
-def times_of_resets(resets: Sequence[tuple[str, float]]) -> str:
-    """How many resets there were of each kind, and how long they took, in words; empty where there were none."""
-    parts = []
-    for strategy in ("rewind", "restore"):
-        seconds = [each for kind, each in resets if kind == strategy]
-        if seconds:
-            times = _time(median(seconds)) if len(seconds) == 1 else f"median {_time(median(seconds))}"
-            slowest = "" if len(seconds) == 1 else f", slowest {_time(max(seconds))}"
-            parts.append(f"{len(seconds)} by {strategy} ({times}{slowest})")
-    return f"resets: {', '.join(parts)}" if parts else ""
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def progress(config: pytest.Config) -> Progress:

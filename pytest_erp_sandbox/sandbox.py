@@ -198,6 +198,12 @@ class Sandbox:
         return self.lease.connection.info.server_version // 10000
 
     @property
+    def where(self) -> str:
+        """Its database and the server's version, for people."""
+        version = self.lease.connection.info.parameter_status("server_version") or "?"
+        return f"{self.lease.database}, PostgreSQL {version.partition(' ')[0]}"
+
+    @property
     def url(self) -> str:
         """The base URL of the ERP in front of the sandbox.
 

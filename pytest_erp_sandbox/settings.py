@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -22,7 +23,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from .dolibarr.parts import PARTS, Part
 from .errors import SettingsError
@@ -80,6 +87,19 @@ def _parts(value: object) -> object:
     return value
 
 
+def _files(value: object) -> object:
+    """Read one file or a list of them; a variable has either a name, or a list as JSON."""
+    if isinstance(value, str) and value.startswith("["):
+        value = json.loads(value)
+    files = [value] if isinstance(value, str | Path) else value
+    if isinstance(files, list | tuple):
+        for file in files:
+            if Path(str(file)).suffix.lower() not in (".html", ".json"):
+                raise ValueError(f"{str(file)!r}: a report is a file .html or .json")
+    return files
+
+
+Files = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_files)]
 Quarantine = Annotated[tuple[Part, ...], BeforeValidator(_parts)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
@@ -354,6 +374,8 @@ class Settings(BaseSettings):
     """Connections that a restore uses: more than there are processors, as some wait for the disk."""
     lease_timeout: Duration = timedelta(minutes=30)
     """How long a scenario waits for a sandbox that is in use."""
+    report: Files = ()
+    """Where a report of the run is written: a file ``.html``, to be read, or ``.json``, as data; or several."""
     trials: int = Field(default=1, ge=1)
     """How often each scenario that asks an agent is run."""
     trials_required: float = Field(default=1, gt=0, le=1)
@@ -580,6 +602,7 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
         "prod": with_absolute(settings.prod, "dump", "credentials"),
         "cluster": with_absolute(settings.cluster, "kubeconfig"),
         "agent": settings.agent.located(folder),
+        "report": tuple(map(absolute, settings.report)),
         "sandboxes": tuple(map(absolute_place, settings.sandboxes)),
         "sandbox": None if settings.sandbox is None else absolute_place(settings.sandbox),
     }

@@ -77,7 +77,11 @@ class Report:
 
     def to_json(self) -> str:
         """The report as text, for ``from_json``: pytest's workers share one preflight."""
-        return json.dumps([asdict(finding) for finding in self.findings])
+        return json.dumps(self.plain())
+
+    def plain(self) -> list[dict[str, str]]:
+        """The findings in JSON's types."""
+        return [asdict(finding) for finding in self.findings]
 
     @classmethod
     def from_json(cls, text: str) -> Self:
