@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .record import LUGGAGE, Luggage, Record, ResetRecord, luggage_of
+from .record import Luggage, Record, ResetRecord, luggage_of
 
 __all__ = ["RESULTS", "Result", "Results"]
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from .dolibarr.parts import in_words
+from .dolibarr.quarantine import in_words
 from .progress import human_size
 
 if TYPE_CHECKING:
