@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from .changes import Change, ChangeSet, Redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from .postgres.changes import Kind
 
@@ -62,27 +62,19 @@ class PlainChanges(TypedDict):
 
 def plain_changes(found: ChangeSet) -> PlainChanges:
     """A change set as people may see it, in JSON's types."""
-    counts = found.counts
-    tables = {table: _table(table, counts) for table, _ in counts}
+    tables: dict[str, PlainTable] = {}
+    for (table, kind), count in found.counts.items():
+        own = tables.setdefault(table, {"table": table, "inserted": 0, "updated": 0, "deleted": 0, "rows": []})
+        own[kind] += count
     for change in found:
         tables[change.table]["rows"].append(_row(change))
     return {
-        **_totals(counts.items()),
+        "inserted": sum(table["inserted"] for table in tables.values()),
+        "updated": sum(table["updated"] for table in tables.values()),
+        "deleted": sum(table["deleted"] for table in tables.values()),
         "tables": list(tables.values()),
         "unseen": [{"what": each.what, "reason": each.reason} for each in found.unseen],
-    }  # type: ignore[typeddict-item] # mypy does not follow **
-
-
-def _totals(counts: Iterable[tuple[tuple[str, Kind], int]]) -> dict[str, int]:
-    totals = {"inserted": 0, "updated": 0, "deleted": 0}
-    for (_, kind), count in counts:
-        totals[kind] += count
-    return totals
-
-
-def _table(table: str, counts: Mapping[tuple[str, Kind], int]) -> PlainTable:
-    own = _totals(each for each in counts.items() if each[0][0] == table)
-    return {"table": table, **own, "rows": []}  # type: ignore[typeddict-item]
+    }
 
 
 def _row(change: Change) -> PlainRow:

@@ -1,4 +1,4 @@
-"""What a test did in its sandbox: it travels with pytest's reports, in JSON's types, from whichever process it ran in."""
+"""What a test did in its sandbox: it travels with pytest's reports, in JSON's types, from whichever process."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Luggage:
 
 LUGGAGE = pytest.StashKey[Luggage]()
 
-_RECORD = pytest.StashKey[Record]()
+_RECORD: pytest.StashKey[Record] = pytest.StashKey()
 
 _ATTRIBUTE = "erp_sandbox"
 """Of reports. pytest-xdist carries what is there, if it is of JSON's types."""
@@ -110,7 +110,8 @@ def tell(config: pytest.Config, **facts: object) -> None:
 
 def record_of(item: pytest.Item) -> Record:
     """A test's record, to write into."""
-    return item.stash.setdefault(_RECORD, {})
+    empty: Record = {}
+    return item.stash.setdefault(_RECORD, empty)
 
 
 def take_resets(item: pytest.Item) -> list[ResetRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,7 @@ def _record_changes(item: pytest.Item, report: pytest.TestReport, sandbox: Sandb
         report.sections.append((f"changed in {sandbox.name}", text))
 
 
-def _add_properties(item: pytest.Item, report: pytest.TestReport, properties: dict[str, object]) -> None:
+def _add_properties(item: pytest.Item, report: pytest.TestReport, properties: Mapping[str, object]) -> None:
     """Let JUnit's XML, and whoever else reads properties, have them; a test that is run again has the last."""
     others = [(name, value) for name, value in item.user_properties if name not in properties]
     item.user_properties[:] = [*others, *properties.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tomllib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from .redaction import REDACTOR
 from .results import Results
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .settings import Settings
 
 __all__ = ["Reporting"]
@@ -54,7 +57,7 @@ class Reporting(Results):
             report_of(
                 self,
                 self._settings,
-                project=self._config.rootpath.name,
+                project=_name_of(self._config.rootpath),
                 begun=datetime.fromtimestamp(self._begun, UTC),
                 interrupted=exitstatus == pytest.ExitCode.INTERRUPTED,
             )
@@ -77,3 +80,12 @@ class Reporting(Results):
             terminalreporter.section("erp-sandbox")
             for text in texts:
                 terminalreporter.line(self._config.stash[REDACTOR].text(text))
+
+
+def _name_of(project: Path) -> str:
+    """What the project calls itself, else its folder's name."""
+    try:
+        name = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = ""
+    return name if isinstance(name, str) and name else project.name

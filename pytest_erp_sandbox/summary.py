@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from .dolibarr.quarantine import in_words
+from .preflight.findings import Report
 from .progress import human_size
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def summary(results: Results, *, verbosity: int) -> Iterator[str]:
             yield golden_in_words(golden)
             yield in_words(golden["quarantine"])
         yield from filter(None, [_preflight(results.facts.get("preflight", ()))])
+    for finding in Report.from_plain(results.facts.get("preflight", ())).warnings:
+        yield f"preflight: {finding}"
     yield from results.notes.values()
     if verbosity > 0:
         yield from _changes(results.tests.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
@@ -86,7 +86,17 @@ class Report:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The report that ``to_json`` wrote."""
-        return cls(tuple(Finding(**{**entry, "status": Status(entry["status"])}) for entry in json.loads(text)))
+        return cls.from_plain(json.loads(text))
+
+    @classmethod
+    def from_plain(cls, findings: Iterable[Mapping[str, str]]) -> Self:
+        """The report whose findings in JSON's types these are."""
+        return cls(
+            tuple(
+                Finding(each["invariant"], Status(each["status"]), each["detail"], each["remedy"], each["subject"])
+                for each in findings
+            )
+        )
 
     def _with(self, status: Status) -> Iterator[Finding]:
         return (finding for finding in self.findings if finding.status is status)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -179,5 +178,5 @@ def _judge(scenario: Content) -> None:
                 {each["trial"]: each["written"] for each in rehearsals if each["written"] is not None}
             ),
         }
-    for rehearsal in islice(rehearsals, None):
+    for rehearsal in rehearsals:
         del rehearsal["written"]

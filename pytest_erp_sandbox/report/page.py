@@ -98,7 +98,7 @@ def _name_of(code: int) -> str:
     return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
 
 
-def _cell(value: object) -> dict[str, object]:
+def _cell(value: Any) -> dict[str, object]:
     """A value of a row, ready to be shown: what kind it is, its text, and of a long one the beginning."""
     if value is None:
         return {"kind": "null", "text": "NULL"}
