@@ -125,7 +125,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         action="append",
         type=os.path.abspath,
-        help="write what was rehearsed, and what it changed, into FILE.html, or as data into FILE.json; may be repeated",
+        help="write what was rehearsed, and what it changed, to FILE.html, or as data to FILE.json; may be repeated",
     )
     group.addoption(
         "--erp-sandbox-trials",
