@@ -142,7 +142,7 @@ def pack(report: pytest.TestReport, item: pytest.Item) -> None:
         "notes": luggage.notes,
         "facts": luggage.facts,
     }
-    if any(packed.values()):
+    if packed["record"] is not None or luggage.notes or luggage.facts:
         setattr(report, _ATTRIBUTE, item.config.stash[REDACTOR].data(packed))
     luggage.notes, luggage.facts = {}, {}
 

@@ -43,7 +43,8 @@ class Result:
         """Learn what one of its reports says."""
         self.seconds += report.duration
         self.begun = self.begun or getattr(report, "start", 0.0)
-        self.record = luggage_of(report).get("record") or self.record
+        if (record := luggage_of(report).get("record")) is not None:
+            self.record = record
         self.trial = getattr(report, "erp_sandbox_trial", self.trial)
         if (outcome := _outcome(report)) is not None and self.outcome not in ("failed", "error"):
             self.outcome = outcome

@@ -66,7 +66,9 @@ def rehearse(project: Project, prompt: str, *arguments: str) -> Run:
 def test_quick(configure: Project) -> None:
     run = rehearse(configure, "fail-in-2 twice-in-3", "--erp-sandbox-trials=4", "-v")
     print(run.text)
-    run = rehearse(configure, "fail-in-2 twice-in-3", "--erp-sandbox-trials=4", "--erp-sandbox-trials-required=0.75", "-rA")
+    run = rehearse(
+        configure, "fail-in-2 twice-in-3", "--erp-sandbox-trials=4", "--erp-sandbox-trials-required=0.75", "-rA"
+    )
     print(run.text)
     run = rehearse(configure, "fail-in-2 fail-in-3", "--erp-sandbox-trials=4", "--erp-sandbox-trials-required=0.75")
     print(run.text)

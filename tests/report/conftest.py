@@ -33,15 +33,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def opens(browser: Browser, tmp_path: Path) -> Iterator[Opens]:
+def wrong() -> list[str]:
+    """What went wrong on pages: a test that wants it takes it out."""
+    return []
+
+
+@pytest.fixture
+def opens(browser: Browser, tmp_path: Path, wrong: list[str]) -> Iterator[Opens]:
     """Opens a report in the browser; nothing on its page may go wrong, or ask for anything elsewhere."""
-    wrong: list[str] = []
     contexts = []
 
     def open_report(content: Content, **options: Any) -> Page:
         file = tmp_path / "report.html"
         write_report(file, content)
         context = browser.new_context(**options)
+        context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))

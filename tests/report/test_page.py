@@ -25,7 +25,10 @@ SEVERAL = [
 
 def shown(page: Page) -> list[str]:
     """The scenarios that are to be seen."""
-    return [each.inner_text() for each in page.locator("details.scenario > summary > .name").all() if each.is_visible()]
+    return page.evaluate(
+        "[...document.querySelectorAll('details.scenario > summary > .name')]"
+        ".filter((each) => each.checkVisibility()).map((each) => each.textContent.trim())"
+    )  # type: ignore[no-any-return]
 
 
 def luminance(page: Page, selector: str) -> float:
@@ -135,9 +138,7 @@ class TestHostileValues:
         hostile.failure = value
         finding = {"invariant": value, "status": "warning", "detail": value, "remedy": value, "subject": value}
         page = opens(content([hostile, *SEVERAL], preflight=[finding], sandboxes={value: value}))
-        page.get_by_role("button", name="Unfold all").click()
-        for summary in page.locator("details:not([open]) > summary:visible").all():
-            summary.click()
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
         # Everything is still there, within the page's width, and nothing was added to it.
         assert page.locator("details.scenario").count() == 4
         assert page.locator("img, iframe, object").count() == 0
@@ -152,7 +153,7 @@ class TestHostileValues:
         page = opens(content([result("a\x00b \u202ec")]))
         assert shown(page) == ["a␀b ⟨U+202E⟩c"]
 
-    def test_the_policy_lets_nothing_else_run(self, opens: Opens) -> None:
+    def test_the_policy_lets_nothing_else_run(self, opens: Opens, wrong: list[str]) -> None:
         page = opens(content(SEVERAL))
         policy = page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content") or ""
         assert policy.startswith("default-src 'none'")
@@ -161,6 +162,7 @@ class TestHostileValues:
         page.evaluate("document.querySelector('#ours').setAttribute('onclick', 'this.title = 1')")
         page.locator("#ours").dispatch_event("click")
         assert page.locator("#ours").get_attribute("title") is None
+        assert "violates the following Content Security Policy" in wrong.pop()
 
 
 class TestReading:
