@@ -52,8 +52,8 @@ def opens(browser: Browser, tmp_path: Path, wrong: list[str]) -> Iterator[Opens]
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: wrong.append(message.text))
-        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: None if request.url == file.as_uri() else wrong.append(request.url))
+        page.on("request", lambda request: wrong.extend({request.url} - {file.as_uri()}))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.goto(file.as_uri())
         return page
 

@@ -25,10 +25,11 @@ SEVERAL = [
 
 def shown(page: Page) -> list[str]:
     """The scenarios that are to be seen."""
-    return page.evaluate(
+    found: list[str] = page.evaluate(
         "[...document.querySelectorAll('details.scenario > summary > .name')]"
         ".filter((each) => each.checkVisibility()).map((each) => each.textContent.trim())"
-    )  # type: ignore[no-any-return]
+    )
+    return found
 
 
 def luminance(page: Page, selector: str) -> float:

@@ -87,7 +87,8 @@ def test_no_secret_is_in_it(journalled: Project, estate: BuiltEstate) -> None:
         def test_leaks(erp_agent_env, erp_db, erp_sandbox_settings):
             key, place = erp_agent_env["DOLAPIKEY"], erp_sandbox_settings.all_sandboxes[0]
             secret = place.erp.instance_unique_id.get_secret_value()
-            erp_db.execute("UPDATE llx_user SET pass_crypted = %s, lastname = %s", ["-".join(["hidden", "word"]), secret])
+            word = "-".join(["hidden", "word"])
+            erp_db.execute("UPDATE llx_user SET pass_crypted = %s, lastname = %s", [word, secret])
             erp_db.execute("INSERT INTO llx_societe (nom, entity) VALUES (%s, 1)", [f"told {key}"])
             open("key", "w").write(key)
             assert False, f"it was {key}, {secret}"
