@@ -14,7 +14,7 @@ import pytest
 from pytest_erp_sandbox.asking import Asked, ask
 from pytest_erp_sandbox.errors import AgentProcessError, SettingsError
 
-from .estates import BuiltEstate, Project
+from .estates import Project
 from .test_plugin_interrupted import await_
 from .test_steps import rehearse
 
@@ -137,9 +137,7 @@ class TestNothingIsLeft:
 
     @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
     @pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["plain", "worker"])
-    def test_of_a_run_that_is_ended(
-        self, project: Project, estate: BuiltEstate, how: signal.Signals, workers: tuple[str, ...]
-    ) -> None:
+    def test_of_a_run_that_is_ended(self, project: Project, how: signal.Signals, workers: tuple[str, ...]) -> None:
         program = f"exec({STUBBORN.replace('sys.argv[1]', repr('leader'))!r})"
         configure(project, [sys.executable, "-c", program])
         project.pytester.makepyfile(test_one="def test_one(erp_agent): erp_agent('')\n")
@@ -186,18 +184,17 @@ class TestItsProcess:
             project,
             """
     env = seen["env"]
-    assert env.pop("MODEL_KEY") == os.environ["MODEL_KEY"]
+    assert env.pop("MODEL_KEY") == "*" * 10
     # Redacted, as is whatever is said.
     assert "DOLAPIKEY" in env and env.pop("DOLIBARR_URL") == erp_agent_env["DOLIBARR_URL"]
-    assert env["HOME"] == env["PWD"] if "PWD" in env else True
     harmless = {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"}
     assert {name for name in env if not name.startswith("LC_")} <= harmless | {"HOME", "DOLAPIKEY"}
-    assert "somebody" not in str(seen).replace(os.environ["MODEL_KEY"], "")
+    assert "somebody" not in str(seen)
     assert seen["cwd"] == env["HOME"] == str(tmp_path / "agent")
     assert seen["args"][1] == f"--in={os.getcwd()}"
     assert seen["session"]
     assert len(seen["fds"]) == 4  # three, and the listing's own
-""".replace('env.pop("MODEL_KEY") == os.environ["MODEL_KEY"]', 'env.pop("MODEL_KEY") == "*" * 10'),
+""",
         )
 
     def test_works_in_a_folder_that_only_its_user_can_look_into(self, project: Project) -> None:
@@ -219,7 +216,7 @@ class TestItsProcess:
         configure(project, ["agent"], environment=["ERP_SANDBOX_PROD__DSN"])
         run = project.run()
         assert run.code == pytest.ExitCode.USAGE_ERROR
-        assert "agent.environment (erp-sandbox.toml): ERP_SANDBOX_PROD__DSN" in run.text
+        assert "agent (erp-sandbox.toml): ERP_SANDBOX_PROD__DSN" in run.text
 
     def test_can_be_anything_else_that_answers(self, project: Project) -> None:
         project.pytester.makeconftest(
@@ -289,9 +286,8 @@ class TestWhatIsShown:
         project.run().expect_error("there is no agent to be asked", "[tool.erp-sandbox.agent]", error=1)
 
     def test_of_a_time_limit_is_the_limit(self, project: Project) -> None:
-        configure(
-            project, [sys.executable, "-c", "print('wait', flush=True); import time; time.sleep(600)"], timeout="1s"
-        )
+        program = "print('wait', flush=True); import time; time.sleep(600)"
+        configure(project, [sys.executable, "-c", program], timeout="1s")
         run = rehearse(project, 'When the agent is asked "now"', arguments=())
         run.expect_error("the agent was ended at its time limit, after 1.", "it said, at the end:\n  wait", failed=1)
 

@@ -29,8 +29,7 @@ def test_pass_hat_is_the_share_of_all_choices_of_k_trials_that_passed(passed: in
 def test_as_many_may_fail_as_leave_the_required_rate(planned: int, required: float, may_fail: int) -> None:
     assert Tally(planned, required).may_fail == may_fail
     for failed in range(planned + 1):
-        outcomes: list[Outcome] = ["failed"] * failed + ["passed"] * (planned - failed)
-        trials = [trial(number, outcome) for number, outcome in enumerate(outcomes, 1)]
+        trials = [trial(number, "failed" if number <= failed else "passed") for number in range(1, planned + 1)]
         assert Tally(planned, required, trials).reaches == (failed <= may_fail)
 
 
