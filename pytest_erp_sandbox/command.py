@@ -220,8 +220,9 @@ def changes(call: _Call, name: str | None, table: str | None, kind: Kind | None)
 
 
 @cli.command()
+@click.option("--encrypted", is_flag=True, help="Also what prod has encrypted, so that a sandbox cannot decrypt it.")
 @click.pass_obj
-def status(call: _Call) -> None:
+def status(call: _Call, encrypted: bool) -> None:
     """Show the sandboxes and the golden dumps.
 
     Of each sandbox: whether it is adopted, its baseline, and who has it.
@@ -229,6 +230,8 @@ def status(call: _Call) -> None:
     with call.settings() as settings:
         _show(_table_of_sandboxes(settings))
         _show(_table_of_golden_dumps(_cache(settings).entries()))
+        if encrypted:
+            _show(_table_of_encrypted(settings))
 
 
 @cli.command()
@@ -429,6 +432,18 @@ def _table_of_sandboxes(settings: Settings) -> Table:
                 table.add_row(place.name, str(database), "yes" if mark else "no", baseline, by)
         except ErpSandboxError as error:
             table.add_row(place.name, str(database), "?", "?", str(error))
+    return table
+
+
+def _table_of_encrypted(settings: Settings) -> Table:
+    from .dolibarr.encrypted import read_encrypted
+    from .postgres.connection import as_owner
+
+    table = _table("encrypted", "sandbox", "values", "do not decrypt here", first="constant or column")
+    for place in settings.all_sandboxes:
+        with place.database().connect() as connection, as_owner(connection, place.role):
+            for found in read_encrypted(connection, place.erp.instance_unique_id):
+                table.add_row(found.where, place.name, str(found.rows), str(found.unreadable))
     return table
 
 

@@ -32,10 +32,10 @@ def fixtures_asked_for(metafunc: pytest.Metafunc) -> set[str]:
     """The names of all fixtures that a test asks for: by itself, by other fixtures, in the steps of a scenario."""
     found = set(metafunc.fixturenames)
     names = list(_arguments_of_steps(metafunc)) if is_scenario(found) else []
-    while names:
+    while names:  # pytest's own way to get their definitions changed with 8.1
         if (name := names.pop()) not in found:
             found.add(name)
-            definitions = _manager(metafunc).getfixturedefs(name, metafunc.definition)
+            definitions = sys.modules["pytest_bdd.compat"].getfixturedefs(_manager(metafunc), name, metafunc.definition)
             names += definitions[-1].argnames if definitions else ()
     return found
 

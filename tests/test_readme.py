@@ -106,7 +106,8 @@ class TestOnPostgresOfOnesOwn:
         erp.start()
         try:
             settings = (
-                blocks("toml")[0]
+                blocks("toml")[1]
+                .replace("[tool.erp-sandbox.agent]\n", blocks("toml")[0])
                 .replace("prod.example.org", f"127.0.0.1:{server.port}")
                 .replace("sandbox.example.org/", f"127.0.0.1:{server.port}/")
                 .replace("https://erp-sandbox.example.org", erp.url)
@@ -119,7 +120,7 @@ class TestOnPostgresOfOnesOwn:
             pytester.makepyfile(test_agent=blocks("python")[0])
             agent = pytester.path / "agent"
             agent.write_text(
-                "#!/bin/sh\nset -eu\nname=${1%% is a new customer}\n"
+                "#!/bin/sh\nset -eu\nread -r prompt || true\nname=${prompt% is a new customer}\necho $name\n"
                 'exec curl -sSf -H "DOLAPIKEY: $DOLAPIKEY" -H "Content-Type: application/json"'
                 ' -d "{\\"name\\": \\"$name\\", \\"client\\": \\"1\\"}" "$DOLIBARR_URL/api/index.php/thirdparties"\n'
             )
@@ -133,9 +134,10 @@ class TestOnPostgresOfOnesOwn:
             assert preflight.ret == 0, preflight.outlines
             result = pytester.runpytest_subprocess("--erp-sandbox-reset=scenario")
             result.assert_outcomes(passed=2)
-            (pytester.path / "changes.feature").write_text(blocks("gherkin")[1])
+            for number, feature in enumerate(blocks("gherkin")[1:]):
+                (pytester.path / f"changes{number}.feature").write_text(feature)
             result = pytester.runpytest_subprocess("--erp-sandbox-strategy=rewind")
-            result.assert_outcomes(passed=3)
+            result.assert_outcomes(passed=4)
         finally:
             erp.stop()
 

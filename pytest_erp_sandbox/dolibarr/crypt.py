@@ -10,7 +10,7 @@ from pydantic import SecretBytes, SecretStr
 
 from ..errors import AgentError
 
-__all__ = ["API_KEY_IV", "MAX_KEY_LENGTH", "decrypt", "encrypt"]
+__all__ = ["API_KEY_IV", "ENCRYPTED", "MAX_KEY_LENGTH", "decrypt", "decrypts", "encrypt"]
 
 API_KEY_IV = b"10fbb3f05469219f"
 """The initialization vector of every API key: always the same, so that Dolibarr can look up an encrypted key."""
@@ -18,7 +18,9 @@ API_KEY_IV = b"10fbb3f05469219f"
 MAX_KEY_LENGTH = 66
 """The longest key, in bytes, whose encrypted form fits the column (``varchar(128)``)."""
 
-_PREFIX = "dolcrypt:"
+ENCRYPTED = "dolcrypt:"
+"""With which encrypted values begin, whatever they are of."""
+
 _CIPHER = "AES-256-CTR"
 _CIPHER_KEY_LENGTH = 32
 
@@ -39,7 +41,7 @@ def encrypt(plain: SecretStr, unique_id: SecretStr, iv: bytes = API_KEY_IV) -> s
     _check(plain)
     encryptor = _cipher(unique_id, iv).encryptor()
     encrypted = encryptor.update(plain.get_secret_value().encode()) + encryptor.finalize()
-    return f"{_PREFIX}{_CIPHER}:{iv.decode()}:{base64.b64encode(encrypted).decode()}"
+    return f"{ENCRYPTED}{_CIPHER}:{iv.decode()}:{base64.b64encode(encrypted).decode()}"
 
 
 def decrypt(stored: str, unique_id: SecretStr) -> SecretStr | None:
@@ -48,19 +50,36 @@ def decrypt(stored: str, unique_id: SecretStr) -> SecretStr | None:
     Returns:
         The key, or None if this is not a key that was encrypted with ``unique_id``.
     """
-    if not stored.startswith(_PREFIX):
+    if not stored.startswith(ENCRYPTED):
         return SecretStr(stored)
-    cipher, _, rest = stored.removeprefix(_PREFIX).partition(":")
+    plain = _decrypted(stored, unique_id)
+    # Another unique id gives other bytes, not an error: printable ones by chance only in the shortest of keys.
+    return plain if plain is not None and plain.get_secret_value().isascii() and _is_text(plain) else None
+
+
+def decrypts(stored: str, unique_id: SecretStr) -> bool:
+    """Whether a value that Dolibarr stored encrypted, of whatever kind, seems to be so with ``unique_id``.
+
+    A short one, of another unique id, may seem to be by chance: of eight characters, one of some thousand.
+    """
+    plain = _decrypted(stored, unique_id)
+    return plain is not None and _is_text(plain)
+
+
+def _decrypted(stored: str, unique_id: SecretStr) -> SecretStr | None:
+    cipher, _, rest = stored.removeprefix(ENCRYPTED).partition(":")
     iv, _, encrypted = rest.partition(":")
     if cipher != _CIPHER or len(iv.encode()) != len(API_KEY_IV):
         return None
     try:
         decryptor = _cipher(unique_id, iv.encode()).decryptor()
-        plain = SecretStr(decryptor.update(base64.b64decode(encrypted, validate=True)).decode("ascii"))
+        return SecretStr(decryptor.update(base64.b64decode(encrypted, validate=True)).decode())
     except (binascii.Error, UnicodeDecodeError):
         return None
-    # Another unique id gives other bytes, not an error: printable ones by chance only in the shortest of keys.
-    return plain if plain.get_secret_value().isprintable() else None
+
+
+def _is_text(plain: SecretStr) -> bool:
+    return "".join(plain.get_secret_value().split()).isprintable()
 
 
 def _check(plain: SecretStr) -> None:
@@ -69,8 +88,8 @@ def _check(plain: SecretStr) -> None:
         raise AgentError("an API key has to be printable ASCII")
     if len(key()) > MAX_KEY_LENGTH:
         raise AgentError(f"an API key has {len(key())} bytes; Dolibarr can store {MAX_KEY_LENGTH} encrypted")
-    if key().lower().startswith(_PREFIX):
-        raise AgentError(f"an API key must not begin with {_PREFIX!r}: Dolibarr refuses it")
+    if key().lower().startswith(ENCRYPTED):
+        raise AgentError(f"an API key must not begin with {ENCRYPTED!r}: Dolibarr refuses it")
 
 
 def _cipher(unique_id: SecretStr, iv: bytes) -> Cipher[modes.CTR]:
