@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     from .changes import Kind
     from .golden import Golden, GoldenCache
     from .pool import Pool
+    from .postgres.inventory import OwnedCount
     from .progress import Progress
     from .settings import SandboxSettings, Settings
+    from .status import SandboxStatus
 
 __all__ = ["main"]
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 
 
 def main() -> None:
@@ -103,30 +109,43 @@ def adopt(call: _Call, name: str | None, yes: bool) -> None:
 
 @cli.command()
 @click.option("--strict", is_flag=True, help="Let more power over prod than is needed be a failure, not a warning.")
+@_as_json
 @click.pass_obj
-def preflight(call: _Call, strict: bool) -> None:
+def preflight(call: _Call, strict: bool, as_json: bool) -> None:
     """Ask every invariant, and show the answers.
 
     They are what keeps prod from harm. Nothing is written.
+
+    JSON: a list of findings: subject, invariant, status (ok, warning, failure, skipped), detail, remedy.
     """
     from .preflight import preflight_of, report_table
 
     with call.settings(**({"strict": True} if strict else {})) as settings:
         report = preflight_of(settings)
-        _show(report_table(report))
+        if as_json:
+            _print_json(report.plain())
+        else:
+            _show(report_table(report))
         if report.failed:
             sys.exit(1)
 
 
 @cli.command("refresh-from-prod")
+@_as_json
 @click.pass_obj
-def refresh_from_prod(call: _Call) -> None:
+def refresh_from_prod(call: _Call, as_json: bool) -> None:
     """Copy prod, read-only, into a new golden dump.
 
     It is prepared in a sandbox, which is wiped for that.
+
+    JSON: the golden dump, as in `erp-sandbox status`.
     """
     with call.settings() as settings:
-        _refresh(settings, call.progress)
+        golden = _refresh(settings, call.progress)
+        if as_json:
+            _print_json(golden.plain())
+        else:
+            _tell_of(golden)
 
 
 @cli.command()
@@ -138,6 +157,7 @@ def refresh(call: _Call) -> None:
     """
     with call.settings() as settings:
         golden = _refresh(settings, call.progress)
+        _tell_of(golden)
         # Without documents, which may not have a golden copy yet: they are replaced anyway.
         without = [place.model_copy(update={"documents": None}) for place in settings.all_sandboxes]
         _reset_all(settings, without, golden, call.progress)
@@ -180,14 +200,22 @@ def recover(call: _Call) -> None:
 @cli.command()
 @click.option("--sandbox", "name", help="Only this one.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be wiped, by schema, kind and owner.")
+@_as_json
 @click.pass_obj
-def reset(call: _Call, name: str | None, dry_run: bool) -> None:
+def reset(call: _Call, name: str | None, dry_run: bool, as_json: bool) -> None:
     """Put the sandboxes back.
 
     Each is wiped, the golden dump is restored into it, and the agent and a new key are made.
+
+    JSON, with --dry-run: by sandbox, a list of what would go: schema, kind, owner, objects (how many).
     """
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run")
     with call.settings() as settings:
         places = settings.all_sandboxes if name is None else [_one(settings, name)]
+        if as_json:
+            _print_json({place.name: [asdict(count) for count in _what_goes(place)] for place in places})
+            return
         if dry_run:
             for place in places:
                 _show(_table_of_what_goes(place))
@@ -201,37 +229,62 @@ def reset(call: _Call, name: str | None, dry_run: bool) -> None:
 @click.option("--sandbox", "name", help="Only of this one.")
 @click.option("--table", help="Only of this table (* matches).")
 @click.option("--kind", type=click.Choice(["inserted", "updated", "deleted"]), help="Only of this kind.")
+@_as_json
 @click.pass_obj
-def changes(call: _Call, name: str | None, table: str | None, kind: Kind | None) -> None:
+def changes(call: _Call, name: str | None, table: str | None, kind: Kind | None, as_json: bool) -> None:
     """Show what was changed in the sandboxes since their last reset.
 
     Table and key of each row, and each column: before → after. Needs a journal (journal = true, or the strategy
     rewind). The sandbox may be in use meanwhile.
+
+    JSON: by sandbox, its changes as in a report: inserted, updated, deleted (how many), tables (table, the same counts,
+    rows: kind, key, name, before, after), unseen (what, reason).
     """
     from .changes import filtered, read_shown, told
+    from .plain import plain_changes
 
     with call.settings() as settings:
         places = settings.all_sandboxes if name is None else [_one(settings, name)]
+        by_sandbox = {}
         for place in places:
             with place.database().connect() as connection:
-                found = read_shown(connection, place.role, settings.changes)
-            text = told(filtered(found, table, kind), limit=None)
+                found = filtered(read_shown(connection, place.role, settings.changes), table, kind)
+            by_sandbox[place.name] = found
+        if as_json:
+            _print_json({name: plain_changes(found) for name, found in by_sandbox.items()})
+            return
+        for place in places:
+            text = told(by_sandbox[place.name], limit=None)
             click.echo(text if len(places) == 1 else f"{place.name}:\n{indent(text, '  ')}")
 
 
 @cli.command()
 @click.option("--encrypted", is_flag=True, help="Also what prod has encrypted, so that a sandbox cannot decrypt it.")
+@_as_json
 @click.pass_obj
-def status(call: _Call, encrypted: bool) -> None:
+def status(call: _Call, encrypted: bool, as_json: bool) -> None:
     """Show the sandboxes and the golden dumps.
 
-    Of each sandbox: whether it is adopted, its baseline, and who has it.
+    Of each sandbox: whether it is adopted, its baseline, who has it, and its drift: what is not as in the baseline.
+
+    JSON: sandboxes (name, database, adopted, golden: of its baseline, in_use_by, drift: as in changes, or null where
+    nothing is journalled, error), golden (id, source, made_at, server_major, size, counts, quarantine, prepared,
+    left_out); with --encrypted also encrypted (sandbox, where, rows, unreadable).
     """
+    from .status import sandbox_status
+
     with call.settings() as settings:
-        _show(_table_of_sandboxes(settings))
-        _show(_table_of_golden_dumps(_cache(settings).entries()))
-        if encrypted:
-            _show(_table_of_encrypted(settings))
+        sandboxes = [sandbox_status(place, settings.changes) for place in settings.all_sandboxes]
+        entries = _cache(settings).entries()
+        secrets = list(_encrypted(settings)) if encrypted else None
+    if as_json:
+        also = {} if secrets is None else {"encrypted": secrets}
+        _print_json({"sandboxes": sandboxes, "golden": [golden.plain() for golden in entries], **also})
+        return
+    _show(_table_of_sandboxes(sandboxes))
+    _show(_table_of_golden_dumps(entries))
+    if secrets is not None:
+        _show(_table_of_encrypted(secrets))
 
 
 @cli.command()
@@ -319,12 +372,14 @@ def _refresh(settings: Settings, progress: Progress) -> Golden:
     if settings.refresh == "never":
         raise SettingsError('refresh is "never" in these settings', hint="Refresh where prod can be reached.")
     _require_preflight(settings)
-    golden = _golden(settings.model_copy(update={"refresh": "always"}), progress)
+    return _golden(settings.model_copy(update={"refresh": "always"}), progress)
+
+
+def _tell_of(golden: Golden) -> None:
     from .dolibarr.quarantine import in_words
 
     click.echo(f"golden dump {golden.id} made of {golden.manifest.source.name}")
     click.echo(f"  {in_words(golden.manifest.quarantine)}")
-    return golden
 
 
 def _golden(settings: Settings, progress: Progress) -> Golden:
@@ -403,12 +458,15 @@ def _psql(conninfo: str, dsn: Any) -> str:
     return f'PGPASSWORD={conninfo_to_dict(dsn.get_secret_value()).get("password")} psql "{conninfo}"'
 
 
-def _table_of_what_goes(place: SandboxSettings) -> Table:
+def _what_goes(place: SandboxSettings) -> list[OwnedCount]:
     from .postgres.inventory import summarize, taken_by_wipe
 
-    database = place.database()
-    with database.connect() as connection:
-        counts = summarize(taken_by_wipe(connection, place.role))
+    with place.database().connect() as connection:
+        return summarize(taken_by_wipe(connection, place.role))
+
+
+def _table_of_what_goes(place: SandboxSettings) -> Table:
+    counts = _what_goes(place)
     table = _table(f"what a reset would wipe from {place.name}", "kind", "owner", "objects", first="schema")
     for count in counts:
         table.add_row(count.schema or "-", count.kind, count.owner, f"{count.objects:,}")
@@ -417,39 +475,36 @@ def _table_of_what_goes(place: SandboxSettings) -> Table:
     return table
 
 
-def _table_of_sandboxes(settings: Settings) -> Table:
-    from .postgres.adoption import read_mark
-    from .postgres.lease import holders
+def _table_of_sandboxes(sandboxes: Sequence[SandboxStatus]) -> Table:
+    from .status import drift_in_words
 
-    table = _table("sandboxes", "database", "adopted", "baseline", "in use by", first="sandbox")
-    for place in settings.all_sandboxes:
-        database = place.database()
-        try:
-            with database.connect() as connection:
-                mark = read_mark(connection)
-                baseline = "-" if mark is None else _golden_id(mark.baseline)
-                by = "\n".join(holders(connection)) or "nobody"
-                table.add_row(place.name, str(database), "yes" if mark else "no", baseline, by)
-        except ErpSandboxError as error:
-            table.add_row(place.name, str(database), "?", "?", str(error))
+    table = _table("sandboxes", "database", "adopted", "baseline", "drift", "in use by", first="sandbox")
+    for each in sandboxes:
+        if each["error"]:
+            table.add_row(each["name"], each["database"], "?", "?", "?", each["error"])
+            continue
+        baseline = each["golden"] or ("none: not reset yet, or cut off" if each["adopted"] else "-")
+        by = "\n".join(each["in_use_by"]) or "nobody"
+        adopted = "yes" if each["adopted"] else "no"
+        table.add_row(each["name"], each["database"], adopted, baseline, drift_in_words(each), by)
     return table
 
 
-def _table_of_encrypted(settings: Settings) -> Table:
+def _encrypted(settings: Settings) -> Iterator[dict[str, Any]]:
     from .dolibarr.encrypted import read_encrypted
     from .postgres.connection import as_owner
 
-    table = _table("encrypted", "sandbox", "values", "do not decrypt here", first="constant or column")
     for place in settings.all_sandboxes:
         with place.database().connect() as connection, as_owner(connection, place.role):
             for found in read_encrypted(connection, place.erp.instance_unique_id):
-                table.add_row(found.where, place.name, str(found.rows), str(found.unreadable))
+                yield {"sandbox": place.name, **asdict(found)}
+
+
+def _table_of_encrypted(found: Sequence[dict[str, Any]]) -> Table:
+    table = _table("encrypted", "sandbox", "values", "do not decrypt here", first="constant or column")
+    for each in found:
+        table.add_row(each["where"], each["sandbox"], str(each["rows"]), str(each["unreadable"]))
     return table
-
-
-def _golden_id(baseline: str | None) -> str:
-    """The golden dump that a baseline was restored from, as the other table has it."""
-    return "none: not reset yet, or cut off" if baseline is None else baseline.partition("/")[0]
 
 
 def _table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
@@ -483,6 +538,10 @@ def _table(title: str, *columns: str, first: str = "id") -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _print_json(data: object) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def _show(table: Table) -> None:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from .errors import GoldenError
 
-__all__ = ["Golden", "GoldenCache", "Manifest", "Source"]
+__all__ = ["Golden", "GoldenCache", "Manifest", "Source", "newest_of"]
 
 _FORMAT = 2
 """Of entries. Those of another version of this package are not ours to judge."""
@@ -283,6 +283,16 @@ class GoldenCache:
                 hint="Give golden.path a folder with room that this user may write; in a cluster, check the volume's"
                 " mount.",
             ) from None
+
+
+def newest_of(path: Path, source: str) -> str | None:
+    """When the newest golden dump of a source was made, as its manifest says; None where there is none."""
+    for folder in sorted(path.glob(_ENTRIES), reverse=True):
+        with suppress(GoldenError):
+            golden = _read(folder)
+            if golden is not None and golden.manifest.source.name == source:
+                return golden.manifest.made_at
+    return None
 
 
 def _read(folder: Path) -> Golden | None:

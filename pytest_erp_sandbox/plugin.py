@@ -239,7 +239,18 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     where = "embedded demo" if settings.demo else ", ".join(place.name for place in settings.all_sandboxes)
     how = " by rewind" if settings.strategy == "rewind" else ""
     trials = f", trials={settings.trials}" if settings.trials > 1 else ""
-    return f"erp-sandbox: reset={settings.reset}{how}{trials}, refresh={settings.refresh}, sandbox: {where}"
+    golden = _golden_age(settings)
+    return f"erp-sandbox: reset={settings.reset}{how}{trials}, refresh={settings.refresh}{golden}, sandbox: {where}"
+
+
+def _golden_age(settings: Settings) -> str:
+    """How old the newest golden dump of the prod is that the settings name, where that is known without asking it."""
+    from .golden import newest_of
+    from .summary import human_age
+
+    named = str(settings.prod.database() or settings.prod.dump or "")
+    made_at = newest_of(settings.golden.path, named) if named else None
+    return f" (golden dump: {human_age(made_at)} old)" if made_at else ""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -51,7 +51,7 @@ class Result:
             self.failure = _reason(report)
 
 
-@dataclass
+@dataclass(eq=False)
 class Results:
     """A part of the plugin: collects what the reports tell.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -115,6 +117,57 @@ def test_forget_removes_the_golden_dumps_that_are_named(project: Project, estate
     assert _golden_dumps(project) == [newest]
     assert project.command("forget", "--all").returncode == 0
     assert _golden_dumps(project) == []
+
+
+class TestJson:
+    """What programs read; the keys are promised."""
+
+    def read(self, project: Project, *arguments: str, code: int = 0) -> Any:
+        done = project.command(*arguments, "--json")
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
+
+    def test_status(self, project: Project, estate: BuiltEstate) -> None:
+        settings = estate.settings(0, 1, journal=True)
+        settings["sandboxes"][1]["dsn"] = "postgresql://nobody@127.0.0.1:1/nothing"
+        project.configure(settings)
+        assert project.command("reset", "--sandbox", estate.estate.sandboxes[0].name).returncode == 0
+        here, gone = self.read(project, "status")["sandboxes"]
+        assert (here["adopted"], here["error"], here["in_use_by"]) == (True, "", [])
+        assert here["drift"] == {"inserted": 0, "updated": 0, "deleted": 0, "tables": [], "unseen": []}
+        assert (gone["adopted"], gone["golden"], gone["drift"]) == (None, None, None)
+        assert "cannot connect" in gone["error"]
+        with connect(estate.admin(0)) as connection:
+            connection.execute("UPDATE llx_societe SET nom = 'x'; DELETE FROM llx_facturedet WHERE rowid = 1")
+            updated = connection.execute("SELECT count(*) FROM llx_societe").fetchone()
+        status = self.read(project, "status")
+        drift = status["sandboxes"][0]["drift"]
+        assert ((drift["updated"],), drift["deleted"]) == (updated, 1)
+        assert here["golden"] in [golden["id"] for golden in status["golden"]]
+        assert {"id", "source", "made_at", "size", "counts", "quarantine"} <= set(status["golden"][0])
+        table = " ".join(project.command("status", COLUMNS="250").stdout.split())
+        assert f"{updated and updated[0]} updated, 1 deleted in 2 tables" in table
+
+    def test_preflight(self, project: Project) -> None:
+        findings = self.read(project, "preflight")
+        assert {"subject", "invariant", "status", "detail", "remedy"} == set(findings[0])
+        assert {finding["status"] for finding in findings} <= {"ok", "warning", "skipped"}
+
+    def test_changes_and_what_a_reset_would_wipe(self, project: Project, estate: BuiltEstate) -> None:
+        project.configure(estate.settings(journal=True))
+        assert project.command("reset").returncode == 0
+        with connect(estate.admin(0)) as connection:
+            connection.execute("UPDATE llx_societe SET nom = 'x' WHERE rowid = 1")
+        (changes,) = self.read(project, "changes", "--table", "llx_soc*").values()
+        (row,) = changes["tables"][0]["rows"]
+        assert (row["kind"], row["key"], row["after"]) == ("updated", {"rowid": 1}, {"nom": "x"})
+        (going,) = self.read(project, "reset", "--dry-run").values()
+        assert {"schema": "public", "kind": "table", "owner": "erp_sandbox_role", "objects": 20} in going
+        assert project.command("reset", "--json").returncode == 2
+
+    def test_refresh_from_prod(self, project: Project) -> None:
+        golden = self.read(project, "refresh-from-prod")
+        assert golden["id"] in _golden_dumps(project)
 
 
 def test_wrong_usage_and_missing_settings_are_exit_code_2(pytester: pytest.Pytester) -> None:

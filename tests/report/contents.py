@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from pytest_erp_sandbox.plain import plain_changes
 from pytest_erp_sandbox.postgres.changes import Change, ChangeSet, Unseen
@@ -42,7 +42,7 @@ def result(name: str, outcome: str = "passed", *, feature: str = "Third parties"
         "example": "",
     }
     step = {"keyword": "When ", "seconds": 0.01, "table": [["name", "Chez Gwenaëlle"]], "docstring": None}
-    whole: Record = {
+    whole: dict[str, Any] = {
         "sandbox": "erp-sandbox",
         "resets": [{"kind": "rewind", "seconds": 0.012, "reason": ""}],
         "scenario": {**scenario, **record.pop("scenario", {})},
@@ -53,9 +53,9 @@ def result(name: str, outcome: str = "passed", *, feature: str = "Third parties"
         "asked": [],
         "changes": plain_changes(change_set()),
         **record,
-    }  # type: ignore[typeddict-item]
+    }
     failure = "AssertionError: this scenario fails" if outcome in ("failed", "error") else ""
-    return Result(f"test.py::{name}", outcome, 0.2, 1_790_000_000.0, failure, whole)
+    return Result(f"test.py::{name}", outcome, 0.2, 1_790_000_000.0, failure, cast(Record, whole))
 
 
 def content(results: Iterable[Result], **facts: Any) -> Content:

@@ -203,7 +203,7 @@ class TestOtherReports:
         cases = ElementTree.parse(journalled.path / "junit.xml").getroot().findall(".//testcase")  # noqa: S314
         assert len(cases) == 2
         for case in cases:
-            properties = {each.get("name"): each.get("value") for each in case.iter("property")}
+            properties = {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
             assert properties.pop("erp_sandbox", "").startswith("erp-sandbox")
             assert 0 < float(properties.pop("erp_sandbox_reset_seconds", "0")) < 60
             assert properties == {
