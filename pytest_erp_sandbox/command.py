@@ -282,6 +282,9 @@ def status(call: _Call, encrypted: bool, as_json: bool) -> None:
         _print_json({"sandboxes": sandboxes, "golden": [golden.plain() for golden in entries], **also})
         return
     _show(_table_of_sandboxes(sandboxes))
+    for each in sandboxes:
+        if each["error"]:
+            click.echo(f"{each['name']}: {each['error']}\n")
     _show(_table_of_golden_dumps(entries))
     if secrets is not None:
         _show(_table_of_encrypted(secrets))
@@ -481,7 +484,7 @@ def _table_of_sandboxes(sandboxes: Sequence[SandboxStatus]) -> Table:
     table = _table("sandboxes", "database", "adopted", "baseline", "drift", "in use by", first="sandbox")
     for each in sandboxes:
         if each["error"]:
-            table.add_row(each["name"], each["database"], "?", "?", "?", each["error"])
+            table.add_row(each["name"], each["database"], "?", "?", "?", "?")
             continue
         baseline = each["golden"] or ("none: not reset yet, or cut off" if each["adopted"] else "-")
         by = "\n".join(each["in_use_by"]) or "nobody"

@@ -129,9 +129,10 @@ class TestJson:
 
     def test_status(self, project: Project, estate: BuiltEstate) -> None:
         settings = estate.settings(0, 1, journal=True)
+        project.configure(settings)
+        assert project.command("reset").returncode == 0
         settings["sandboxes"][1]["dsn"] = "postgresql://nobody@127.0.0.1:1/nothing"
         project.configure(settings)
-        assert project.command("reset", "--sandbox", estate.estate.sandboxes[0].name).returncode == 0
         here, gone = self.read(project, "status")["sandboxes"]
         assert (here["adopted"], here["error"], here["in_use_by"]) == (True, "", [])
         assert here["drift"] == {"inserted": 0, "updated": 0, "deleted": 0, "tables": [], "unseen": []}
