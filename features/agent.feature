@@ -1,7 +1,9 @@
 Feature: An agent
   Your agent is a program: it is asked on its standard input, and finds DOLIBARR_URL and DOLAPIKEY in its environment.
-  The one of these scenarios is agent.py, [tool.erp-sandbox.agent] command.
+  The one of these scenarios is agent.py, [tool.erp-sandbox.agent] command. What it does once, it may not do always: so
+  the first scenario is run three times.
 
+  @erp_sandbox_trials(3)
   Scenario: It makes the customer that it was told of, and nothing else
     When the agent is asked "Chez Gwenaëlle in Quimper wants to buy from us."
     Then the agent answered "Chez Gwenaëlle in Quimper is a customer now."

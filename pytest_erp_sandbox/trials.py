@@ -46,7 +46,7 @@ def group_of(item: pytest.Item) -> str:
 
 def example_of(item: pytest.Item) -> str:
     """Which example of a scenario outline it is, in whichever trial; empty where there is none."""
-    name: str = getattr(item, "callspec", _NONE).id
+    name: str = getattr(getattr(item, "callspec", None), "id", "")
     return name.removesuffix(f"trial-{item.stash.get(TRIAL, 0)}").removesuffix("-")
 
 
@@ -93,9 +93,12 @@ class Trials:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Know of each trial which one it is, and of how many that were not deselected."""
-        items = [item for item in session.items if "erp_sandbox_trial" in getattr(item, "callspec", _NONE).params]
-        for item in items:
-            item.stash[TRIAL] = item.callspec.params["erp_sandbox_trial"]  # type: ignore[attr-defined]
+        items = []
+        for item in session.items:
+            number = getattr(getattr(item, "callspec", None), "params", {}).get("erp_sandbox_trial")
+            if number is not None:
+                item.stash[TRIAL] = number
+                items.append(item)
         planned = Counter(map(group_of, items))
         for item in items:
             item.stash[PLANNED] = planned[group_of(item)]
@@ -177,13 +180,6 @@ class Trials:
             return None, str(error).splitlines()[0]
         gist = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
         return hashlib.sha256(text.encode()).hexdigest(), gist or "nothing"
-
-
-class _NONE:
-    """What a test has that is not parametrized."""
-
-    id = ""
-    params: dict[str, object] = {}  # noqa: RUF012 - nobody writes it
 
 
 def _checked(trials: object = None, *others: object, **named: object) -> int:

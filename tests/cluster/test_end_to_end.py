@@ -38,6 +38,7 @@ pytestmark = pytest.mark.skipif(
 REPOSITORY = Path(__file__).parents[2]
 ERP_PORT = 18081
 RIGHTS = ["societe.*", "produit.lire", "facture.lire", "facture.creer", "facture.invoice_advance.validate"]
+AGENT = [sys.executable, "{project}/features/agent.py"]
 
 ERP = """
 import os, signal
@@ -144,7 +145,7 @@ class Town:
             },
             "cluster": {"kubeconfig": self.kubeconfig},
             "golden": {"path": self.project / "golden", "claim": "erp-golden", "image": IMAGE},
-            "agent": {"rights": RIGHTS},
+            "agent": {"rights": RIGHTS, "command": AGENT},
         }
 
     def configure(self, settings: dict[str, Any]) -> None:
@@ -248,6 +249,7 @@ class Town:
         more = {
             "KUBECONFIG": "/kubeconfig/config",
             "ERP_SANDBOX_AGENT__RIGHTS": json.dumps(RIGHTS),
+            "ERP_SANDBOX_AGENT__COMMAND": json.dumps(AGENT),
             "ERP_SANDBOX_JOURNAL": "true",
         }
         container["env"] += [{"name": key, "value": value} for key, value in more.items()]
