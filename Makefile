@@ -15,7 +15,7 @@ demo := $(VENV)/.demo
 dev := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test kubernetes fuzz bench lint clean
+.PHONY: help rehearse test kubernetes fuzz bench picture lint clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -35,6 +35,9 @@ fuzz: $(dev)  ## Rewind random workloads on random schemas: make fuzz EXAMPLES=5
 
 bench: $(dev)  ## Measure a reset against the shell script's way (a few minutes)
 	$(python) -m bench $(ARGS)
+
+picture: $(dev)  ## Make the README's picture again (with Chromium)
+	$(python) docs/picture.py
 
 lint: $(dev)  ## Check format, style and types
 	$(python) -m ruff format --check
