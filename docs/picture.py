@@ -27,7 +27,10 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 1320}, color_scheme="light")
         page.goto(report.as_uri())
-        page.locator("details.scenario", has_text=OPEN).first.evaluate("each => { each.open = true }")
+        scenario = page.locator("details.scenario", has_text=OPEN).first
+        scenario.evaluate("each => { each.open = true }")
+        box = scenario.bounding_box() or sys.exit("The scenario is not to be seen.")
+        page.set_viewport_size({"width": 1200, "height": int(box["y"] + box["height"] + 24)})
         page.screenshot(path=PICTURE)
         browser.close()
 

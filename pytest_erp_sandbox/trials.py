@@ -26,6 +26,9 @@ __all__ = ["Trials", "example_of", "group_of", "pass_hat"]
 
 MARKER = "erp_sandbox_trials"
 
+TRIALS_OF = "trials of "
+"""With which the subject of a scenario's note begins."""
+
 _TAG = re.compile(rf"{MARKER}\((\d+)\)")
 
 _AGENTS = {"erp_agent", "erp_agent_env"}
@@ -144,7 +147,7 @@ class Trials:
             lines = list(tally.told())
             if not tally.reaches:
                 lines.append(f"fewer than required: {tally.required:g}")
-            note(self._config, f"trials of {group}", "\n  ".join([group, *lines]))
+            note(self._config, f"{TRIALS_OF}{group}", "\n  ".join([group, *lines]))
         if not all(tally.reaches for tally in self.tallies.values()) and session.exitstatus == pytest.ExitCode.OK:
             # Where some were skipped, those that failed can be too many although none of them was one too many.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, floor, log1p, log10
 from typing import Any
 
-__all__ = ["bars", "changes_chart", "curve", "resets_chart"]
+__all__ = ["bars", "changes_chart", "resets_chart"]
 
 WIDTH, HEIGHT = 560.0, 132.0
 """Of the plot, in the SVG's units; labels stand beside it."""
+
+LOGARITHMIC = 50
+"""Rows from which on heights are by the logarithm."""
 
 Rehearsals = Iterable[tuple[int, dict[str, Any], dict[str, Any]]]
 """A scenario's number, the scenario, and one rehearsal of it."""
@@ -47,7 +50,10 @@ def resets_chart(rehearsals: Rehearsals) -> dict[str, Any] | None:
 
 
 def changes_chart(rehearsals: Rehearsals) -> dict[str, Any] | None:
-    """A column for each rehearsal, of inserted, updated and deleted rows; heights by the logarithm. None if unknown."""
+    """A column for each rehearsal, of inserted, updated and deleted rows; None where nothing was changed.
+
+    Heights are by the logarithm where some have changed very much more than others.
+    """
     found = [
         (number, scenario["name"], rehearsal["changes"])
         for number, scenario, rehearsal in rehearsals
@@ -56,10 +62,12 @@ def changes_chart(rehearsals: Rehearsals) -> dict[str, Any] | None:
     most = max((_total(changes) for _, _, changes in found), default=0)
     if not most:
         return None
+    scale: Callable[[float], float] = log1p if most > LOGARITHMIC else float
     step = WIDTH / len(found)
     width = max(0.6, min(22.0, step * 0.72))
     return {
         "most": most,
+        "is_logarithmic": most > LOGARITHMIC,
         "columns": [
             {
                 "x": round(step * (place + 0.5) - width / 2, 2),
@@ -67,17 +75,11 @@ def changes_chart(rehearsals: Rehearsals) -> dict[str, Any] | None:
                 "number": number,
                 "name": name,
                 "total": _total(changes),
-                "parts": list(_parts(changes, HEIGHT * log1p(_total(changes)) / log1p(most))),
+                "parts": list(_parts(changes, HEIGHT * scale(_total(changes)) / scale(most))),
             }
             for place, (number, name, changes) in enumerate(found)
         ],
     }
-
-
-def curve(chances: Sequence[float]) -> str:
-    """The points of pass^k as an SVG polyline in a box of 100 by 40."""
-    step = 100 / max(1, len(chances) - 1)
-    return " ".join(f"{place * step:.1f},{40 - 40 * chance:.1f}" for place, chance in enumerate(chances))
 
 
 def bars(chances: Sequence[float]) -> list[dict[str, float]]:

@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..tally import pass_hat
+from ..trials import TRIALS_OF
 from .trials import compared
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def report_of(results: Results, settings: Settings, *, project: str, begun: date
             "outcomes": dict(Counter(test.outcome for test in tests)),
             "others": dict(Counter(test.outcome for test in results.tests.values() if test.record is None)),
             "resets": _resets(results),
-            "notes": list(results.notes.values()),
+            # What came of trials is told of where they stand.
+            "notes": [text for subject, text in results.notes.items() if not subject.startswith(TRIALS_OF)],
         },
         "settings": {
             "reset": settings.reset,

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from ..progress import human_size
 from ..summary import changes_in_words, human_age, human_time
-from .charts import bars, changes_chart, curve, resets_chart
+from .charts import bars, changes_chart, resets_chart
 from .content import Content
 
 __all__ = ["page"]
@@ -74,7 +74,6 @@ def _environment() -> Environment:
         "bars": bars,
         "cell": _cell,
         "changed": changes_in_words,
-        "curve": curve,
         "size": human_size,
         "step": _step,
         "time": human_time,
