@@ -81,6 +81,28 @@ def test_what_cannot_be_set_up_is_an_error_in_it(journalled: Project, estate: Bu
     assert found["golden"] is None
 
 
+def test_a_sandbox_that_is_put_back_once_has_one_reset(journalled: Project, estate: BuiltEstate) -> None:
+    journalled.configure(estate.settings(0, reset="session", journal=True))
+    journalled.scenarios("there is one Acme", "all is well")
+    journalled.run(FILE).expect(0, passed=2)
+    found = rehearsals(read(journalled))
+    assert [len(each["resets"]) for each in found.values()] == [1, 0]
+    assert [each["changes"]["inserted"] for each in found.values()] == [1, 2]
+
+
+def test_without_a_report_nothing_of_it_is_imported(journalled: Project) -> None:
+    journalled.scenarios("all is well")
+    journalled.pytester.makeconftest(
+        """
+        import sys
+
+        def pytest_unconfigure(config):
+            print("imported:", [name for name in sys.modules if name.startswith("pytest_erp_sandbox.report.")])
+        """
+    )
+    assert "imported: []" in journalled.run("-s").expect(0, passed=1).text
+
+
 def test_no_secret_is_in_it(journalled: Project, estate: BuiltEstate) -> None:
     journalled.pytester.makepyfile(
         """
@@ -232,6 +254,14 @@ class TestOtherReports:
 
 
 class TestTerminal:
+    def test_the_header_tells_the_golden_dumps_age(self, journalled: Project, estate: BuiltEstate) -> None:
+        settings = estate.settings(0)
+        settings["golden"] = {"path": "cache"}
+        journalled.configure(settings)
+        journalled.scenarios("all is well")
+        assert "(golden dump:" not in journalled.run().expect(0, passed=1).text
+        assert "refresh=auto (golden dump: 0 min old), sandbox: " in journalled.run("--collect-only").text
+
     def test_the_summary_tells_what_was_done(self, journalled: Project) -> None:
         journalled.scenarios("there is one Acme", "all is well")
         for arguments in ([], ["-n", "2"]):
