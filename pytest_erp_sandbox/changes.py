@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from .postgres.changes import LIMIT, Change, ChangeSet, Kind, Row, read_changes
@@ -125,7 +125,7 @@ def _shown(change: Change, settings: ChangesSettings) -> Change | None:
     return None if kept is None else _redacted(kept, settings.redact)
 
 
-def _without_ignored(change: Change, ignore: Collection[str]) -> Change | None:
+def _without_ignored(change: Change, ignore: tuple[str, ...]) -> Change | None:
     if _is_named(change.table, None, ignore):
         return None
     ignored = {column for column in change.after or change.before or {} if _is_named(change.table, column, ignore)}
@@ -134,7 +134,7 @@ def _without_ignored(change: Change, ignore: Collection[str]) -> Change | None:
     return _with_rows(change, lambda row: {name: value for name, value in row.items() if name not in ignored})
 
 
-def _redacted(change: Change, redact: Collection[str]) -> Change:
+def _redacted(change: Change, redact: tuple[str, ...]) -> Change:
     row = change.after or change.before or {}
     secret = {column for column in row if _is_named(change.table, column, redact)} | _secrets_by_content(change)
     differ = set(change.columns) if change.kind == "updated" else set()
@@ -168,7 +168,8 @@ def _secrets_by_content(change: Change) -> set[str]:
     return found
 
 
-def _is_named(table: str, column: str | None, patterns: Iterable[str]) -> bool:
+@lru_cache(maxsize=10_000)  # every row asks it of every column
+def _is_named(table: str, column: str | None, patterns: tuple[str, ...]) -> bool:
     """Whether a pattern, ``table.column`` or ``table``, names this."""
     name = table if column is None else f"{table}.{column}"
     return any(fnmatchcase(name, pattern) for pattern in patterns if ("." in pattern) == (column is not None))
