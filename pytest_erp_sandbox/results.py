@@ -10,7 +10,7 @@ import pytest
 
 from .record import Luggage, Record, ResetRecord, luggage_of
 
-__all__ = ["RESULTS", "Result", "Results"]
+__all__ = ["Result", "Results"]
 
 _LONGEST = 20_000
 """Characters that are kept of a failure; the end says what it was."""
@@ -90,9 +90,6 @@ class Results:
         for name, fact in facts.items():
             known = self.facts.get(name)
             self.facts[name] = {**fact, **known} if isinstance(known, dict) else fact
-
-
-RESULTS = pytest.StashKey[Results]()
 
 
 def _outcome(report: pytest.TestReport) -> str | None:
