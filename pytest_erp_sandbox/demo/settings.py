@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..settings import ErpSettings, ProdSettings, SandboxSettings, Settings
-from .use import use_demo
 
 __all__ = ["with_demo"]
 
@@ -26,6 +25,8 @@ def with_demo(settings: Settings, project: Path) -> Iterator[Settings]:
     if not settings.demo:
         yield settings
         return
+    from .use import use_demo
+
     with use_demo(project) as demo:
         places = tuple(
             SandboxSettings(
