@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .record import Luggage, Record, ResetRecord, luggage_of
+from .trials import is_tolerated
 
 __all__ = ["Result", "Results"]
 
@@ -99,7 +100,7 @@ def _outcome(report: pytest.TestReport) -> str | None:
     if report.skipped:
         if not hasattr(report, "wasxfail"):
             return "skipped"
-        return "tolerated" if str(report.wasxfail).startswith("tolerated: ") else "xfailed"
+        return "tolerated" if is_tolerated(report) else "xfailed"
     if report.when == "call":
         return "xpassed" if hasattr(report, "wasxfail") else "passed"
     return None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .sandbox import Sandbox
     from .settings import Settings
 
-__all__ = ["Trials", "example_of", "group_of", "pass_hat"]
+__all__ = ["Trials", "example_of", "group_of", "is_tolerated", "pass_hat"]
 
 MARKER = "erp_sandbox_trials"
 
@@ -131,7 +131,7 @@ class Trials:
             trial = Trial(**{name: value for name, value in fields.items() if name not in ("group", "planned")})
             tally = self.tallies.setdefault(fields["group"], Tally(fields["planned"], self._settings.trials_required))
             tally.trials.append(trial)
-            if trial.outcome == "failed" and tally.failed > tally.may_fail and _is_tolerated(report):
+            if trial.outcome == "failed" and tally.failed > tally.may_fail and is_tolerated(report):
                 report.outcome = "failed"
                 del report.wasxfail
         return (yield)
@@ -139,7 +139,7 @@ class Trials:
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, object] | None:
         """Call a tolerated failure what it is."""
-        return ("tolerated", "t", ("TOLERATED", {"yellow": True})) if _is_tolerated(report) else None
+        return ("tolerated", "t", ("TOLERATED", {"yellow": True})) if is_tolerated(report) else None
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Have the summary tell of each scenario's trials, and the run fail where too few of them passed."""
@@ -198,7 +198,8 @@ def _is_ours(call: pytest.CallInfo[None]) -> bool:
     return any(isinstance(error, ErpSandboxError) and not isinstance(error, AgentProcessError) for error in errors)
 
 
-def _is_tolerated(report: pytest.TestReport | pytest.CollectReport) -> bool:
+def is_tolerated(report: pytest.TestReport | pytest.CollectReport) -> bool:
+    """Whether a trial has failed where some may."""
     return hasattr(report, "erp_sandbox_trial") and getattr(report, "wasxfail", "").startswith("tolerated: ")
 
 

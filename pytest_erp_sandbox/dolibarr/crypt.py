@@ -54,7 +54,8 @@ def decrypt(stored: str, unique_id: SecretStr) -> SecretStr | None:
         return SecretStr(stored)
     plain = _decrypted(stored, unique_id)
     # Another unique id gives other bytes, not an error: printable ones by chance only in the shortest of keys.
-    return plain if plain is not None and plain.get_secret_value().isascii() and _is_text(plain) else None
+    key = "" if plain is None else plain.get_secret_value()
+    return plain if key.isascii() and key.isprintable() else None
 
 
 def decrypts(stored: str, unique_id: SecretStr) -> bool:

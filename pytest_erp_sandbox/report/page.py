@@ -36,9 +36,10 @@ _QUOTED = re.compile(r'("[^"]*")')
 def page(content: Content) -> str:
     """The page of a report."""
     css, script = (_HERE / "page.css").read_text(encoding="utf-8"), (_HERE / "page.js").read_text(encoding="utf-8")
+    scenarios = [scenario for feature in content["features"] for scenario in feature["scenarios"]]
     rehearsals = [
         (number, scenario, rehearsal)
-        for number, scenario in enumerate(_scenarios(content), 1)
+        for number, scenario in enumerate(scenarios, 1)
         for rehearsal in scenario["rehearsals"]
     ]
     return (
@@ -52,7 +53,7 @@ def page(content: Content) -> str:
                 f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(script)}; base-uri 'none';"
                 " form-action 'none'"
             ),
-            scenarios=list(_scenarios(content)),
+            scenarios=scenarios,
             resets_chart=resets_chart(rehearsals),
             changes_chart=changes_chart(rehearsals),
         )
@@ -80,10 +81,6 @@ def _environment() -> Environment:
         "when": lambda text: f"{datetime.fromisoformat(text).astimezone():%d %B %Y, %H:%M}",
     }
     return environment
-
-
-def _scenarios(content: Content) -> Any:
-    return (scenario for feature in content["features"] for scenario in feature["scenarios"])
 
 
 def _visible(value: Any) -> Any:
