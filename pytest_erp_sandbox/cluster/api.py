@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from kubernetes.client import ApiException
 
 from ..errors import ClusterError
 
-__all__ = ["LABEL", "Cluster", "ask", "await_condition", "connect_cluster"]
+__all__ = ["LABEL", "Cluster", "ask", "await_condition", "connect_cluster", "open_stream"]
 
 LABEL = "app.kubernetes.io/managed-by"
 """Marks whatever is made here, with the value ``erp-sandbox``: it can be found when its maker was killed."""
 
 _TIMEOUT = (10, 60)
 """Seconds for connecting and for an answer: no call waits for ever."""
+
+_OPENING = 60.0
+"""Seconds for opening a stream, from connecting to the answer."""
 
 _BEAT = 0.3
 """Seconds from one look at a pod to the next."""
@@ -101,6 +106,45 @@ def ask(call: Callable[..., Any], *arguments: Any, doing: str, **options: Any) -
     except urllib3.exceptions.HTTPError as error:
         reason = str(error.__cause__ or error)
     raise ClusterError(f"{doing}: the API server cannot be reached: {reason}", hint="Try it with kubectl.")
+
+
+def open_stream(opening: Callable[[], Any], doing: str) -> Any:
+    """Open a stream to a pod, with a limit on the time.
+
+    The library has none, and takes Ctrl-C for a failure of the server's: it opens in a thread of its own, which is left
+    alone with what it waits for.
+
+    Args:
+        opening: calls one of the functions of ``kubernetes.stream``.
+        doing: what is opened, for the error.
+
+    Raises:
+        ClusterError: it was refused, or not answered.
+    """
+    opened: Future[Any] = Future()
+
+    def open_it() -> None:
+        try:
+            opened.set_result(opening())
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            opened.set_exception(error)
+
+    threading.Thread(target=open_it, daemon=True).start()
+    try:
+        return opened.result(_OPENING)
+    except ApiException as error:
+        # A refused websocket's status and body are in the library's text alone.
+        cause = error.__context__
+        error.status = getattr(cause, "status_code", None) or error.status
+        body = getattr(cause, "resp_body", None)
+        error.body = body.decode(errors="replace") if isinstance(body, bytes) else error.body
+        raise refusal(error, doing) from None
+    except TimeoutError:
+        pass
+    raise ClusterError(
+        f"{doing}: the API server accepted the connection, and has not answered for {_OPENING:.0f} s",
+        hint="Try it with kubectl.",
+    )
 
 
 def refusal(error: ApiException, doing: str) -> ClusterError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import socket
 import ssl
 import struct
 import threading
@@ -15,12 +16,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from kubernetes.client import ApiException
 from kubernetes.stream import stream
 from websocket import ABNF, WebSocketException
 
 from ..errors import ClusterError
-from .api import Cluster, refusal
+from .api import Cluster, open_stream
 
 __all__ = ["Exec", "PodReference", "kept_open", "run_in_pod"]
 
@@ -67,7 +67,7 @@ class Exec:
     """A command that runs in a pod, for as long as this context.
 
     The library's own reading takes time with the square of what comes (client 37), so frames are read here. All is done
-    in one thread: Python's TLS sockets are not for two.
+    in one thread at a time: Python's TLS sockets are not for two. Another one than it reads in may close it.
 
     Args:
         cluster: where the pod is.
@@ -95,6 +95,7 @@ class Exec:
         self._asked: float | None = None
         self._owed: deque[bytes] = deque()
         self._is_writing = False
+        self._receiving, self._is_closed = threading.Lock(), False
         self._socket = _open(cluster, pod, command, stdin=stdin)
         # The library would answer a ping at once, in the middle of whatever is being written.
         self._socket.pong = self._owed.append
@@ -105,8 +106,16 @@ class Exec:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Not under a thread that reads: the file descriptor may be another connection's the next moment, whose first
+        # bytes that thread would take away.
+        if not self._receiving.acquire(timeout=2 * _BEAT):
+            with suppress(OSError):
+                self._socket.sock.shutdown(socket.SHUT_RDWR)  # ends what waits for the rest of a frame
+            self._receiving.acquire()
         with suppress(OSError, WebSocketException):
             self._socket.close(timeout=0)
+        self._is_closed = True
+        self._receiving.release()
 
     def output(self) -> Iterator[memoryview]:
         """What the command writes to stdout, piece by piece, until it ends.
@@ -175,6 +184,12 @@ class Exec:
 
     def _receive(self, patience: float) -> None:
         """Take in what has come; wait for the first of it, but not longer than ``patience`` (in seconds)."""
+        with self._receiving:
+            if self._is_closed:
+                raise self._lost(None)
+            self._receive_now(patience)
+
+    def _receive_now(self, patience: float) -> None:
         self._is_readable(patience)
         while self._code is None and len(self._output) < _READ_AT_ONCE and self._is_readable(0):
             try:
@@ -299,8 +314,8 @@ def _frame(payload: bytes) -> bytes:
 
 def _open(cluster: Cluster, pod: PodReference, command: Sequence[str], *, stdin: bool) -> Any:
     options: dict[str, Any] = {} if pod.container is None else {"container": pod.container}
-    try:
-        running = stream(
+    running = open_stream(
+        lambda: stream(
             cluster.own_client().connect_get_namespaced_pod_exec,
             pod.name,
             pod.namespace,
@@ -312,23 +327,11 @@ def _open(cluster: Cluster, pod: PodReference, command: Sequence[str], *, stdin:
             binary=True,
             _preload_content=False,
             **options,
-        )
-    except ApiException as error:
-        # The library takes Ctrl-C for a failure of the server's.
-        if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
-            raise error.__context__ from None
-        raise _not_started(error, pod) from None
+        ),
+        doing=f"running a program in {pod} (verbs get and create on pods/exec)",
+    )
     running.sock.settimeout(_LOST)
     return running.sock
-
-
-def _not_started(error: ApiException, pod: PodReference) -> ClusterError:
-    """The websocket's failure: the answer's status and body are in its text alone."""
-    cause = error.__context__
-    error.status = getattr(cause, "status_code", None) or error.status
-    body = getattr(cause, "resp_body", None)
-    error.body = body.decode(errors="replace") if isinstance(body, bytes) else error.body
-    return refusal(error, f"running a program in {pod} (verbs get and create on pods/exec)")
 
 
 def _exit_code(status: bytes, pod: PodReference) -> int:

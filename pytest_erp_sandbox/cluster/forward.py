@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-from kubernetes.client import ApiException
 from kubernetes.stream import portforward
 
 from ..errors import ClusterError
-from .api import Cluster, refusal
+from .api import Cluster, open_stream
 from .workload import Workload, ready_pod
 
 __all__ = ["forwarded"]
@@ -73,15 +72,12 @@ def _serve(
 
 def _open(cluster: Cluster, workload: Workload, port: int) -> Any:
     pod = ready_pod(cluster, workload)
-    try:
-        opened = portforward(
+    opened = open_stream(
+        lambda: portforward(
             cluster.own_client().connect_get_namespaced_pod_portforward, pod, workload.namespace, ports=str(port)
-        )
-    except ApiException as error:
-        if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
-            raise error.__context__ from None
-        doing = f"forwarding to port {port} of {workload} (verbs get and create on pods/portforward)"
-        raise refusal(error, doing) from None
+        ),
+        doing=f"forwarding to port {port} of {workload} (verbs get and create on pods/portforward)",
+    )
     far = opened.socket(port)
     far.setblocking(True)
     return far

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from importlib.resources import files
 
 from ..errors import ClusterError
@@ -40,8 +41,11 @@ def unpack(
     """
     # Against what gets lost or mixed up, not against forgers: sha256sum costs busybox as much as all the rest.
     sent, done = hashlib.md5(usedforsecurity=False), 0
-    with Exec(cluster, pod, ["sh", "-c", script("receive"), "sh", folder], stdin=True) as target:
-        for unit in read_ahead(_in_units(pieces, sent.update), _UNITS):
+    with (
+        Exec(cluster, pod, ["sh", "-c", script("receive"), "sh", folder], stdin=True) as target,
+        closing(read_ahead(_in_units(pieces, sent.update), _UNITS)) as units,
+    ):
+        for unit in units:
             target.write(unit)
             if said := target.said_so_far:
                 raise _failed(folder, pod, said)
