@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Entry", "Listing", "Step", "Verb", "differences", "read_listing", "steps_back"]
+__all__ = ["Entry", "Listing", "Step", "Verb", "differences", "read_entry", "read_listing", "steps_back"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,19 @@ def differences(golden: Listing, found: Listing) -> list[bytes]:
         for path in golden.keys() | found.keys()
         if path not in golden or path not in found or not found[path].is_copy_of(golden[path])
     )
+
+
+def read_entry(found: os.DirEntry[bytes]) -> Entry:
+    """What is at a path on this machine.
+
+    Raises:
+        OSError: it went meanwhile.
+    """
+    status = found.stat(follow_symlinks=False)
+    target = os.readlink(found.path) if stat.S_ISLNK(status.st_mode) else b""
+    owner = f"{status.st_uid}:{status.st_gid}".encode()
+    modified, changed = (b"%d.%09d" % divmod(time, 1_000_000_000) for time in (status.st_mtime_ns, status.st_ctime_ns))
+    return Entry(status.st_mode, status.st_size, owner, modified, changed, target)
 
 
 def read_listing(listed: bytes) -> Listing:

@@ -84,6 +84,8 @@ class Pool:
                 sandbox.resume()
             else:
                 sandbox.reset(golden)
+                if (local := self._local.get(sandbox.name)) is not None:
+                    local.put_documents_back()
             if sandbox.name not in self._proven:
                 sandbox.check_quarantine()
                 self._check_erp(sandbox)
@@ -126,7 +128,8 @@ class Pool:
         unique_id = place.erp.instance_unique_id or unique_id_of(place.dsn or SecretStr(place.name))
         erp = self._local.get(place.name)
         if erp is None:
-            erp = self._local[place.name] = LocalDolibarr(place.erp.htdocs, lease.database, unique_id)
+            erp = LocalDolibarr(place.erp.htdocs, lease.database, unique_id, place.erp.documents)
+            self._local[place.name] = erp
         if not erp.is_up:
             erp.start()
         served = place.erp.model_copy(update={"url": erp.url, "instance_unique_id": unique_id})

@@ -220,7 +220,8 @@ class ErpSettings(_Table):
     """The sandbox ERP's own ``$dolibarr_main_instance_unique_id``; it encrypts keys from Dolibarr 18 on."""
     htdocs: Path | None = None
     """A Dolibarr's ``htdocs``, which is served here, in front of the sandbox, in place of an ERP with a ``url``."""
-
+    documents: Path | None = None
+    """With ``htdocs``: a folder of documents, only ever read, of which each scenario finds a copy in the ERP."""
     workload: str | None = None
     """Its Deployment or StatefulSet, which a refresh scales to 0: ``deployment/name``; in the sandbox's namespace."""
     scale_per_scenario: bool = False
@@ -232,6 +233,8 @@ class ErpSettings(_Table):
             raise ValueError("url must begin with http:// or https://")
         if self.htdocs is not None and (self.url is not None or self.workload is not None):
             raise ValueError("htdocs is served here: give either it, or url and workload")
+        if self.documents is not None and self.htdocs is None:
+            raise ValueError("documents are those of an ERP that is served here: they need htdocs, too")
         return self
 
 
@@ -593,7 +596,9 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
         return table.model_copy(update={key: absolute(path) for key in keys if (path := getattr(table, key))})
 
     def absolute_place(place: SandboxSettings) -> SandboxSettings:
-        return with_absolute(place, "credentials").model_copy(update={"erp": with_absolute(place.erp, "htdocs")})
+        return with_absolute(place, "credentials").model_copy(
+            update={"erp": with_absolute(place.erp, "htdocs", "documents")}
+        )
 
     update: dict[str, object] = {
         "golden": with_absolute(settings.golden, "path").model_copy(

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from ..errors import AgentError
 from ..postgres.connection import SandboxConnection, SandboxDatabase, role_option
+from .documents import LocalDocuments
 from .version import dolibarr_version
 
 __all__ = ["LocalDolibarr", "unique_id_of"]
@@ -57,18 +58,23 @@ class LocalDolibarr:
         htdocs: a Dolibarr's ``htdocs``.
         database: the sandbox's.
         unique_id: the instance's unique id.
+        documents: a folder of documents that it begins with; it gets a copy, and the folder is only ever read.
 
     Raises:
         AgentError: there is no Dolibarr, or no PHP that could serve it.
         PostgresError: the sandbox cannot be reached.
     """
 
-    def __init__(self, htdocs: Path, database: SandboxDatabase, unique_id: SecretStr) -> None:
+    def __init__(
+        self, htdocs: Path, database: SandboxDatabase, unique_id: SecretStr, documents: Path | None = None
+    ) -> None:
         self._htdocs = htdocs.resolve()
         self._version = _version_of(self._htdocs)
         self._database = database
         self._unique_id = unique_id
         self._php = _php()
+        self._given = documents
+        self._documents: LocalDocuments | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = Path()
         self._said = ""
@@ -78,13 +84,19 @@ class LocalDolibarr:
         """Serve it on a free port of the loopback interface, and wait until PHP listens; ``url`` says where.
 
         Raises:
-            AgentError: PHP does not come to listen; the message has the last lines that it said.
+            AgentError: PHP does not come to listen, and the message has the last lines that it said; or the documents
+                cannot be copied.
         """
-        for _ in range(_TRIES):
-            self._start_on(_free_port())
-            if self._listens():
-                return
-            self.stop()
+        with ExitStack() as stack:
+            stack.callback(self.stop)
+            for _ in range(_TRIES):
+                self._start_on(_free_port())
+                # PHP runs already: with it the folder goes, should we be killed.
+                self._documents = LocalDocuments(self._folder / "documents", self._given)
+                if self._listens():
+                    stack.pop_all()
+                    return
+                self.stop()
         raise AgentError(f"PHP does not serve {self._htdocs}{self.last_words()}", hint="Try it: php -S 127.0.0.1:8080")
 
     @property
@@ -104,6 +116,15 @@ class LocalDolibarr:
                 f"{self._htdocs} is a Dolibarr {self._version}, and prod's copy is of {of_rows}",
                 hint="Set sandbox.erp.htdocs to a tree of prod's version.",
             )
+
+    def put_documents_back(self) -> None:
+        """Put its documents back to what they were when it was started.
+
+        Raises:
+            AgentError: they are not what they were.
+        """
+        if self._documents is not None:
+            self._documents.put_back()
 
     def last_words(self) -> str:
         """The last lines that PHP said, other than requests and warnings, to end a message with; empty without any."""
@@ -130,11 +151,10 @@ class LocalDolibarr:
     def _start_on(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._folder = folder = Path(tempfile.mkdtemp(prefix="erp-sandbox-dolibarr-"))
-        for each in ("htdocs/conf", "documents", "sessions"):
+        for each in ("htdocs/conf", "sessions"):
             (folder / each).mkdir(parents=True)
         (folder / "htdocs" / "conf" / "conf.php").write_bytes(_resource("local_conf.php"))
         (folder / "prepend.php").write_bytes(_resource("local_prepend.php"))
-        (folder / "documents" / "install.lock").touch()
         options = {
             # A relative include, which conf/conf.php is, is looked for here first; pages derive it from DOCUMENT_ROOT.
             "include_path": f"{folder / 'htdocs'}:.",

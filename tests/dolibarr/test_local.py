@@ -126,6 +126,28 @@ class TestARealDolibarr:
             rehearse(sandbox)
         assert "boss@customer.example" in "".join(real.sink.mails)
 
+    def test_has_its_documents_as_they_were_before_each_scenario(
+        self, runs: Runs, real: RealDolibarr, golden: Golden, tmp_path: Path
+    ) -> None:
+        logo = tmp_path / "documents" / "mycompany" / "logos" / "logo.png"
+        logo.parent.mkdir(parents=True)
+        logo.write_bytes(b"a logo")
+        settings = real.settings(runs.folder.parent / "cache", strategy="rewind")
+        settings["sandbox"]["erp"]["documents"] = tmp_path / "documents"
+        with closing(Runs(tmp_path / "project", settings).pool()) as pool:
+            for _ in range(2):
+                with pool.rehearsal(golden) as sandbox, sandbox.api() as api:
+                    served = next(iter(pool._local.values()))._folder / "documents"
+                    assert (served / "mycompany" / "logos" / "logo.png").read_bytes() == b"a logo"
+                    assert not list(served.rglob("*.pdf"))
+                    rehearse(sandbox)
+                    ref = api.get("invoices/1").json()["ref"]
+                    asked = {"modulepart": "invoice", "original_file": f"{ref}/{ref}.pdf", "doctemplate": "sponge"}
+                    built = api.put("documents/builddoc", json=asked)
+                    assert built.status_code == 200, built.text
+                    assert [path.name for path in served.rglob("*.pdf")] == [f"{ref}.pdf"]
+        assert [path for path in (tmp_path / "documents").rglob("*") if path.is_file()] == [logo]
+
     def test_is_left_as_it_was(self, runs: Runs, real: RealDolibarr, golden: Golden) -> None:
         def listed() -> dict[str, tuple[int, int]]:
             return {
