@@ -15,7 +15,7 @@ demo := $(VENV)/.demo
 dev := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test kubernetes fuzz bench picture lint clean
+.PHONY: help rehearse test docs kubernetes fuzz bench picture lint clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -26,6 +26,9 @@ rehearse: $(demo)  ## Rehearse the features on the embedded demo
 
 test: $(dev)  ## Run the whole test suite
 	$(python) -m pytest -n auto tests features $(ARGS)
+
+docs: $(dev)  ## Build the documentation, build/docs/index.html; a warning is an error
+	$(python) -m sphinx -W --keep-going -n -q -b html -d build/doctrees docs build/docs $(ARGS)
 
 kubernetes: $(dev)  ## Run tests/cluster on the Kubernetes of ERP_SANDBOX_TEST_KUBECONFIG
 	$(python) -m pytest tests/cluster $(ARGS)

@@ -128,15 +128,16 @@ class _DatabaseSettings(_Table):
     """Where a database is, and how to log in."""
 
     dsn: SecretStr | None = None
-    """The DSN; a secret adds to it, and wins."""
+    """Where it is, and how to log in: whatever libpq takes. What a secret says is added to it, and wins."""
     secret: str | None = None
     """A Kubernetes Secret with user and password, ``namespace/name``, read anew for each connection."""
     credentials: Path | None = None
     """A folder that such a Secret is mounted in, read anew for each connection."""
     secret_keys: dict[Literal["user", "password", "host", "port", "dbname"], str] = {}
-    """The keys that user, password, host, port and dbname have there, where they are not the usual ones."""
+    """The keys that user, password, host, port and dbname have in the Secret, such as ``{ user = "login" }``; by default
+    ``username``, ``password``, ``host``, ``port``, ``dbname``."""
     namespace: str | None = None
-    """The Kubernetes namespace of what belongs to it."""
+    """The Kubernetes namespace of what belongs to it: of ``forward``, of workloads."""
     forward: str | None = None
     """A Deployment or StatefulSet of the database, to which a port is forwarded: ``statefulset/name``."""
     forward_port: int = 5432
@@ -193,7 +194,7 @@ class ProdSettings(_DatabaseSettings):
     jobs: int = Field(default=1, ge=1)
     """Connections that a dump uses."""
     documents: DocumentsSettings | None = None
-    """Where the ERP's files are; only ever read."""
+    """Where prod's files are; only ever read."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -239,10 +240,12 @@ class ErpSettings(_Table):
 
 
 class SandboxSettings(_DatabaseSettings):
-    """A sandbox: its database, with a login that is a member of ``role``, and the ERP in front of it."""
+    """A sandbox: its database, with a login that is a member of ``role``, and the ERP in front of it. Several are a
+    ``[[tool.erp-sandbox.sandboxes]]`` each.
+    """
 
     name: str = "sandbox"
-    """What messages call it."""
+    """What messages call it; each of several needs a name of its own."""
     role: str = "erp_sandbox_role"
     """The role that owns the database and everything in it."""
     may_lose: tuple[str, ...] = ()
@@ -253,7 +256,7 @@ class SandboxSettings(_DatabaseSettings):
     """How long a wipe waits for the application's open transactions."""
     erp: ErpSettings = ErpSettings()
     documents: DocumentsSettings | None = None
-    """Where the ERP's files are."""
+    """Where the files of the sandbox's ERP are; ``{}`` is enough where ``erp.workload`` is set."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -298,6 +301,7 @@ class AgentSettings(_Table):
     """The sandbox-local user that the AI agent works as."""
 
     login: str = Field(default="ai_agent_sandbox", min_length=1, max_length=50)
+    """The login of the ERP's user, who is made by each reset."""
     rights: tuple[str, ...] = ()
     """Dolibarr rights, ``module.perms`` or ``module.perms.subperms``; ``*`` matches."""
     entity: int = Field(default=1, ge=1)
