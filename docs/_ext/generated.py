@@ -44,12 +44,14 @@ def _table(model: type[BaseModel], prefix: str, about: str, docs: dict[tuple[str
     name = prefix.removesuffix(".")
     yield f"## {name}\n\n`[tool.erp-sandbox.{name}]`: {about}\n" if name else "## The run\n\n`[tool.erp-sandbox]`\n"
     for name, field in model.model_fields.items():
+        if name == "sandboxes":
+            continue  # each of them is as the one
         key = prefix + name.replace("_", "-")
         said = next((docs[each.__name__, name] for each in model.__mro__ if (each.__name__, name) in docs), "")
         tables = [each for each in (field.annotation, *get_args(field.annotation)) if _is_table(each)]
         if tables:
             inner.append((tables[0], f"{key}.", said or " ".join((tables[0].__doc__ or "").split())))
-        elif name != "sandboxes":
+        else:
             yield f"### `{key}`\n\n{said}\n\n:::{{container}} facts\n{' · '.join(_facts(key, name, field))}\n:::\n"
     for each in inner:
         yield from _table(*each, docs)
@@ -102,7 +104,6 @@ _UNITS = {"h": 3600, "min": 60, "s": 1}
 
 def options() -> Iterator[str]:
     """Pytest's options of this plugin."""
-
     found: list[tuple[str, dict[str, Any]]] = []
 
     class Parser:
