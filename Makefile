@@ -28,7 +28,7 @@ test: $(dev)  ## Run the whole test suite
 	$(python) -m pytest -n auto tests features $(ARGS)
 
 docs: $(dev)  ## Build the documentation, build/docs/index.html; a warning is an error
-	$(python) -m sphinx -W --keep-going -n -q -b html -d build/doctrees docs build/docs $(ARGS)
+	$(python) -m sphinx -W --keep-going -n -q -E -b html -d build/doctrees docs build/docs $(ARGS)
 
 kubernetes: $(dev)  ## Run tests/cluster on the Kubernetes of ERP_SANDBOX_TEST_KUBECONFIG
 	$(python) -m pytest tests/cluster $(ARGS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+# What is said of defaults is what they are without it.
+os.environ.pop("XDG_CACHE_HOME", None)
 
 project = "pytest-erp-sandbox"
 html_title = project
@@ -17,6 +20,9 @@ html_css_files = ["own.css"]
 html_copy_source = False
 html_show_copyright = False
 html_theme_options = {"navigation_with_keys": True}
+
+# They make one dash of the two before an option.
+smartquotes = False
 
 myst_enable_extensions = ["colon_fence"]
 # Anchors as the readers of the repository have them.

@@ -205,7 +205,8 @@ def recover(call: _Call) -> None:
 def reset(call: _Call, name: str | None, dry_run: bool, as_json: bool) -> None:
     """Put the sandboxes back.
 
-    Each is wiped, the golden dump is restored into it, and the agent and a new key are made.
+    Each is wiped, the golden dump is restored into it, and the agent and a new key are made; with strategy = "rewind",
+    what was changed is undone instead, where that can be.
 
     JSON, with --dry-run: by sandbox, a list of what would go: schema, kind, owner, objects (how many).
     """

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 from pytest_bdd.steps import step_function_context_registry
 
+import pytest_erp_sandbox
 from pytest_erp_sandbox import agent_steps, change_steps, fixtures, steps
 from pytest_erp_sandbox.command import cli
 from pytest_erp_sandbox.demo.estate import PROD_DATABASE
@@ -125,6 +126,12 @@ def test_each_fixture_and_marker_is_there(site: Path) -> None:
     text = text_of(site, "reference/fixtures")
     for name in [*fixtures.__all__, "erp_rehearsal", "no_erp_sandbox", "erp_sandbox_trials(n)"]:
         assert re.search(rf"^`{re.escape(name)}`¶$", text, re.MULTILINE), name
+
+
+def test_each_exported_name_is_there(site: Path) -> None:
+    text = text_of(site, "reference/python")
+    for name in pytest_erp_sandbox.__all__:
+        assert re.search(rf"pytest_erp_sandbox\.`*{name}\b", text), name
 
 
 def test_each_invariant_has_its_row() -> None:
