@@ -63,7 +63,7 @@ def main() -> None:
 def cli(context: click.Context, project: Path, quiet: bool) -> None:
     """Rehearse on a copy of your ERP: refresh it from prod, put it back, look at it.
 
-    Settings come from [tool.erp-sandbox] in pyproject.toml or from erp-sandbox.toml, and from variables `ERP_SANDBOX_…`.
+    Settings come from [tool.erp-sandbox] in pyproject.toml or erp-sandbox.toml, and from variables `ERP_SANDBOX_…`.
 
     Exit codes: 0 done; 1 not done, or an invariant does not hold; 2 wrong usage or settings.
     """

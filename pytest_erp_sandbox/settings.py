@@ -134,7 +134,7 @@ class _DatabaseSettings(_Table):
     credentials: Path | None = None
     """A folder that such a Secret is mounted in, read anew for each connection."""
     secret_keys: dict[Literal["user", "password", "host", "port", "dbname"], str] = {}
-    """The keys that user, password, host, port and dbname have in the Secret, such as ``{ user = "login" }``; by default
+    """The keys that user, password, host, port and dbname have in the Secret, such as ``{ user = "login" }``; else
     ``username``, ``password``, ``host``, ``port``, ``dbname``."""
     namespace: str | None = None
     """The Kubernetes namespace of what belongs to it: of ``forward``, of workloads."""
@@ -240,8 +240,9 @@ class ErpSettings(_Table):
 
 
 class SandboxSettings(_DatabaseSettings):
-    """A sandbox: its database, with a login that is a member of ``role``, and the ERP in front of it. Several are a
-    ``[[tool.erp-sandbox.sandboxes]]`` each.
+    """A sandbox: its database, with a login that is a member of ``role``, and the ERP in front of it.
+
+    Several are a ``[[tool.erp-sandbox.sandboxes]]`` each.
     """
 
     name: str = "sandbox"

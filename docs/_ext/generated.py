@@ -138,18 +138,7 @@ def markers() -> Iterator[str]:
 
 
 def _pytest(option: str) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        option,
-        "-v",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(PROJECT),
-        "docs",
-    ]
+    command = [sys.executable, "-m", "pytest", option, "-v", "-p", "no:cacheprovider", f"--rootdir={PROJECT}", "docs"]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
 
