@@ -218,7 +218,7 @@ class ErpSettings(_Table):
     url: str | None = None
     """Its base URL, to which ``/api/index.php`` is added."""
     instance_unique_id: SecretStr | None = None
-    """The sandbox ERP's own ``$dolibarr_main_instance_unique_id``; it encrypts keys from Dolibarr 18 on."""
+    """The sandbox ERP's own ``$dolibarr_main_instance_unique_id``; needed from Dolibarr 18 on, as it encrypts keys."""
     htdocs: Path | None = None
     """A Dolibarr's ``htdocs``, which is served here, in front of the sandbox, in place of an ERP with a ``url``."""
     documents: Path | None = None
@@ -367,7 +367,7 @@ class Settings(BaseSettings):
     verify: bool = False
     """After each rewind, compare all of the sandbox with the baseline, by other code than the rewind's."""
     refresh: Literal["auto", "always", "never"] = "auto"
-    """When prod is copied anew: when the golden dump is too old, each run, or never."""
+    """When prod is copied anew: when the golden dump is too old, each run, or never, which needs no prod."""
     quarantine: Quarantine = PARTS
     """What of prod's copy is kept from the outside world: all (``true``), nothing (``false``), or these parts."""
     strict: bool = False
@@ -377,7 +377,7 @@ class Settings(BaseSettings):
     keep_failed: bool = False
     """Leave a failed scenario's sandbox as it is: no later scenario of the run resets it."""
     programs: Path | None = None
-    """A folder with pg_dump, pg_restore and psql, looked into before all others."""
+    """A folder with pg_dump, pg_restore and psql, before PATH, the distribution's folders and the embedded wheel."""
     jobs: int = Field(default=4, ge=1)
     """Connections that a restore uses: more than there are processors, as some wait for the disk."""
     lease_timeout: Duration = timedelta(minutes=30)
