@@ -142,6 +142,17 @@ def test_each_invariant_has_its_row() -> None:
     assert sorted(rows) == sorted(names)
 
 
+def test_what_is_said_twice_is_the_same() -> None:
+    """The README's tables of layers and of strategies, in the explanations."""
+    readme, docs = (PROJECT / "README.md").read_text(), PROJECT / "docs/explanation"
+    for heading, page in (("What keeps prod from harm", "integrity.md"), ("Two ways back", "rewind.md")):
+        section = readme.split(f"\n## {heading}\n")[1].split("\n##")[0]
+        rows = [row for row in section.splitlines() if row.startswith("| ")]
+        assert rows
+        for row in rows:
+            assert re.sub(r" \(the shell loop: .*?\)", "", row) in (docs / page).read_text(), row
+
+
 def test_what_looks_like_a_setting_is_one() -> None:
     tables = {key.partition(".")[0] for key in setting_keys(Settings) if "." in key}
     known = {*setting_keys(Settings), "sandbox.documents", "prod.documents", "sandbox.erp"}
