@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from pytest_erp_sandbox.demo.locks import exclusive
 from pytest_erp_sandbox.demo.use import use_demo
@@ -24,6 +25,11 @@ from ..test_trials import CONFTEST
 from .conftest import OwnPostgres, bind, write_agent
 from .pages import PROJECT, Page, story
 from .shell import Shell
+
+
+def shown(secret: SecretStr) -> str:
+    """A secret, as JSON has it."""
+    return secret.get_secret_value()
 
 
 def check_requirement(command: str) -> None:
@@ -195,6 +201,12 @@ def test_several_sandboxes(page: Page, shell: Shell, rehearsing: Project) -> Non
     said = shell.run(page.take("sh"))
     assert "left is reset" in said
     assert "right" not in said
+
+    variable = re.sub(
+        r'"([a-z-]+)":', lambda key: key[0].replace("-", "_"), json.dumps(settings.pop("sandboxes"), default=shown)
+    )
+    rehearsing.configure(settings)
+    assert "right" in shell.run("erp-sandbox status", variables={"ERP_SANDBOX_SANDBOXES": variable})
 
 
 @story("docs/how-to/local-dolibarr.md")
