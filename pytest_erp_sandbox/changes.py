@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -21,6 +22,9 @@ _SECRET_NAMES = ("password", "passwd", "key", "token", "secret")
 
 _ENCRYPTED = "dolcrypt:"
 """With which Dolibarr's encrypted values begin, wherever they are."""
+
+_ROW = re.compile(r"([^\[]+)\[(\w+)=(.*)\]")
+"""Names rows by the value of a column: ``table[column=value]``."""
 
 _LONGEST_VALUE = 200
 """Characters of a value that are shown."""
@@ -126,12 +130,27 @@ def _shown(change: Change, settings: ChangesSettings) -> Change | None:
 
 
 def _without_ignored(change: Change, ignore: tuple[str, ...]) -> Change | None:
-    if _is_named(change.table, None, ignore):
+    if _is_named(change.table, None, ignore) or _is_ignored_row(change, ignore):
         return None
     ignored = {column for column in change.after or change.before or {} if _is_named(change.table, column, ignore)}
     if change.kind == "updated" and ignored.issuperset(change.columns):
         return None
     return _with_rows(change, lambda row: {name: value for name, value in row.items() if name not in ignored})
+
+
+def _is_ignored_row(change: Change, ignore: tuple[str, ...]) -> bool:
+    """Whether a pattern, ``table[column=value]``, names the row, before and after."""
+    rows = [row for row in (change.before, change.after) if row is not None]
+    return any(
+        fnmatchcase(change.table, table) and all(fnmatchcase(str(row.get(column)), value) for row in rows)
+        for table, column, value in _row_patterns(ignore)
+    )
+
+
+@lru_cache
+def _row_patterns(patterns: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    found = (_ROW.fullmatch(pattern) for pattern in patterns)
+    return [(match[1], match[2], match[3]) for match in found if match is not None]
 
 
 def _redacted(change: Change, redact: tuple[str, ...]) -> Change:
@@ -172,7 +191,11 @@ def _secrets_by_content(change: Change) -> set[str]:
 def _is_named(table: str, column: str | None, patterns: tuple[str, ...]) -> bool:
     """Whether a pattern, ``table.column`` or ``table``, names this."""
     name = table if column is None else f"{table}.{column}"
-    return any(fnmatchcase(name, pattern) for pattern in patterns if ("." in pattern) == (column is not None))
+    return any(
+        fnmatchcase(name, pattern)
+        for pattern in patterns
+        if ("." in pattern) == (column is not None) and not _ROW.fullmatch(pattern)
+    )
 
 
 def _with_rows(change: Change, part: Callable[[Row], Row]) -> Change:

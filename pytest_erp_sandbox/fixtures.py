@@ -206,8 +206,8 @@ def erp_changes(erp_sandbox: Sandbox) -> Callable[..., ChangeSet]:
     """What was changed since the reset: ``erp_changes()``, ``erp_changes("llx_societe", kind="inserted")``.
 
     Each ``Change`` has table, key, kind, before and after, with typed values. Needs ``journal = true``, or the
-    strategy ``rewind``. Secrets are redacted (``changes.redact``); what ``changes.ignore`` names, by default
-    columns ``tms``, is left out.
+    strategy ``rewind``. Secrets are redacted (``changes.redact``), and what ``changes.ignore`` names is left out, by
+    default columns ``tms`` and what Dolibarr writes by itself.
     """
     return erp_sandbox.changes
 

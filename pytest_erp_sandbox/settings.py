@@ -347,8 +347,15 @@ class ChangesSettings(_Table):
     redact: tuple[str, ...] = ("llx_user.pass*", "*.api_key", "llx_oauth_token.*")
     """Columns (``table.column``; ``*`` matches) of which only is said that they were changed. Constants (``llx_const``)
     whose names say password, key, token or secret are always among them, and so are values that Dolibarr encrypted."""
-    ignore: tuple[str, ...] = ("*.tms",)
-    """Columns (``table.column``) and tables (``table``) whose changes are of no interest; ``*`` matches."""
+    ignore: tuple[str, ...] = (
+        "*.tms",
+        "llx_actioncomm[fk_action=40]",
+        "llx_actioncomm_resources",
+        "llx_ecm_files[gen_or_uploaded=generated]",
+    )
+    """Columns (``table.column``), tables (``table``) and rows (``table[column=value]``) whose changes are of no
+    interest; ``*`` matches. By default: times of a row's last change, and what Dolibarr writes by itself: its log of
+    events, who takes part in them, and the index of the files that it makes."""
 
 
 class Settings(BaseSettings):

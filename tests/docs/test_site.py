@@ -43,11 +43,11 @@ def text_of(site: Path, page: str) -> str:
 
 def setting_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The keys of all settings, written out here once more: what the site has is to be found by other code."""
-    tables: dict[str, type[BaseModel]] = {"documents": DocumentsSettings, "sandbox": SandboxSettings}
+    tables: dict[object, type[BaseModel]] = {each | None: each for each in (DocumentsSettings, SandboxSettings)}
     for name, field in model.model_fields.items():
         key = f"{prefix}{name.replace('_', '-')}"
         default = field.get_default(call_default_factory=True, validated_data={})
-        table = type(default) if isinstance(default, BaseModel) else tables.get(name)
+        table = type(default) if isinstance(default, BaseModel) else tables.get(field.annotation)
         if table is not None:
             yield from setting_keys(table, f"{key}.")
         elif name != "sandboxes":

@@ -223,6 +223,7 @@ def test_local_dolibarr(page: Page, shell: Shell, monkeypatch: pytest.MonkeyPatc
         _php()
     assert install in str(error.value)
     page.take("toml")
+    page.take("toml")
 
 
 @story("docs/how-to/when-something-fails.md")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socketserver
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,12 @@ from ..servers import SETTINGS, VERSIONS, connect, run
 
 MODULES = "modSociete,modProduct,modStock,modFacture,modCommande,modPropale,modProjet,modApi,modCron,modNotification"
 PHP = shutil.which("php") or "php"
-PROD_KEY = "a-key-of-prods-admin"
+PROD_KEY = "prod-key-of-admin-5d80a4"
+"""As the demo's admin has it."""
+
+_DEMO = files("pytest_erp_sandbox.demo").joinpath("data.sql")
+_TAKEN = ("user", "societe", "socpeople", "product", "facture", "facturedet")
+"""Tables whose rows are the demo's, so that features/ finds whom it knows."""
 
 
 _CONF = {"host": "host", "port": "port", "name": "dbname", "user": "user", "pass": "password"}
@@ -106,6 +113,19 @@ class RealDolibarr:
         conf.write_text("<?php\n" + "".join(f"$dolibarr_main_{name} = '{value}';\n" for name, value in values.items()))
         activate(self.htdocs, folder, module, PGOPTIONS="-c role=erp_sandbox_role")
 
+    def only_read(self) -> SecretStr:
+        """Prod, for a login that can only read, made as people make it."""
+        place = conninfo_to_dict(self.server.dsn("dolibarr").get_secret_value())
+        names = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER", "password": "PGPASSWORD"}
+        script = Path(__file__).parents[2] / "deploy" / "dump-role.sql"
+        subprocess.run(
+            [self.server.programs / "psql", "-Xqv", "owner=dolibarr", "-v", "login=erp_dumper", "-f", script],
+            env={**os.environ, **{name: str(place[key]) for key, name in names.items()}},
+            check=True,
+        )
+        run(self.server.dsn(), "ALTER ROLE erp_dumper PASSWORD 'only reads'")
+        return self.server.dsn("dolibarr", "erp_dumper", SecretStr("only reads"))
+
     @property
     def admin(self) -> SecretStr:
         """The DSN of a superuser in the sandbox."""
@@ -139,10 +159,7 @@ def real_dolibarr() -> Iterator[RealDolibarr]:
         dump = folder / "prod.dump"
         pg_dump = shutil.which("pg_dump") if programs is None else programs / "pg_dump"
         prod = server.dsn("dolibarr").get_secret_value()
-        run(
-            server.dsn("dolibarr"),
-            f"UPDATE llx_user SET api_key = '{PROD_KEY}' WHERE login = 'admin'",
-        )
+        _fill(server.dsn("dolibarr"))
         subprocess.run([str(pg_dump), "-Fc", f"--file={dump}", f"--dbname={prod}"], check=True, capture_output=True)
         sandbox = server.dsn("erp-sandbox", "erp_sandbox_login", SecretStr(password))
         yield RealDolibarr(htdocs, server, sandbox, dump, sink)
@@ -187,6 +204,16 @@ def _install(htdocs: Path, folder: Path, dsn: SecretStr, sink: SmtpSink) -> None
         f"MAIN_MAIL_SMTP_PORT={sink.port}",
         "NOTIFICATION_FIXEDEMAIL_BILL_VALIDATE_THRESHOLD_HIGHER_0=boss@customer.example",
     )
+
+
+def _fill(dsn: SecretStr) -> None:
+    """Give prod the demo's users, third parties, products and invoices, with the demo's numbers."""
+    run(dsn, "SELECT setval('llx_user_rowid_seq', 1, false)")
+    for statement in re.split(r";\n", _DEMO.read_text(encoding="utf-8")):
+        if re.search(rf"(INSERT INTO|UPDATE) llx_({'|'.join(_TAKEN)})\b", statement):
+            # Its own installer has made the admin.
+            run(dsn, f"{statement} ON CONFLICT DO NOTHING" if "INTO llx_user" in statement else statement)
+    run(dsn, f"UPDATE llx_user SET api_key = '{PROD_KEY}' WHERE login = 'admin'")
 
 
 def activate(htdocs: Path, configured: Path, modules: str, *constants: str, **environment: str) -> None:
