@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .status import SandboxStatus
 
 __all__ = ["main"]
+
+_Say = Callable[[str], object]
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 
@@ -149,22 +151,32 @@ def refresh_from_prod(call: _Call, as_json: bool) -> None:
 
 
 @cli.command()
+@_as_json
 @click.pass_obj
-def refresh(call: _Call) -> None:
+def refresh(call: _Call, as_json: bool) -> None:
     """Copy prod, and reset every sandbox to it.
 
     As refresh-from-prod and then reset, with the new golden dump; and sync-documents, where documents are set.
+
+    JSON: golden, as in `erp-sandbox status`; sandboxes, as of `erp-sandbox reset`; documents, how many files, folders
+    and links were copied, by sandbox.
     """
+    say = _quiet if as_json else click.echo
     with call.settings() as settings:
         golden = _refresh(settings, call.progress)
-        _tell_of(golden)
+        if not as_json:
+            _tell_of(golden)
         # Without documents, which may not have a golden copy yet: they are replaced anyway.
         without = [place.model_copy(update={"documents": None}) for place in settings.all_sandboxes]
-        _reset_all(settings, without, golden, call.progress)
-        for place in settings.all_sandboxes:
-            # After the reset: a sandbox's pods are up again, and no row is newer than its files.
-            if place.documents is not None:
-                _sync(settings, place, call.progress)
+        done = _reset_all(call, settings, without, golden, say)
+        # After the reset: a sandbox's pods are up again, and no row is newer than its files.
+        copied = {
+            place.name: _sync(call, settings, place, say)
+            for place in settings.all_sandboxes
+            if place.documents is not None
+        }
+        if as_json:
+            _print_json({"golden": golden.plain(), "sandboxes": done, "documents": copied})
 
 
 @cli.command("sync-documents")
@@ -177,7 +189,7 @@ def sync_documents(call: _Call, name: str | None) -> None:
     """
     with call.settings() as settings:
         for place in settings.all_sandboxes if name is None else [_one(settings, name)]:
-            _sync(settings, place, call.progress)
+            _sync(call, settings, place, click.echo)
 
 
 @cli.command()
@@ -208,22 +220,24 @@ def reset(call: _Call, name: str | None, dry_run: bool, as_json: bool) -> None:
     Each is wiped, the golden dump is restored into it, and the agent and a new key are made; with strategy = "rewind",
     what was changed is undone instead, where that can be.
 
-    JSON, with --dry-run: by sandbox, a list of what would go: schema, kind, owner, objects (how many).
+    JSON: by sandbox, how it was put back: strategy (restore or rewind), seconds, reason (of a restore although a rewind
+    was asked for), left_sessions (of other logins, which still have outdated plans and types). With --dry-run: by
+    sandbox, a list of what would go: schema, kind, owner, objects (how many).
     """
-    if as_json and not dry_run:
-        raise click.UsageError("--json goes with --dry-run")
     with call.settings() as settings:
         places = settings.all_sandboxes if name is None else [_one(settings, name)]
-        if as_json:
-            _print_json({place.name: [asdict(count) for count in _what_goes(place)] for place in places})
-            return
         if dry_run:
+            if as_json:
+                _print_json({place.name: [asdict(count) for count in _what_goes(place)] for place in places})
+                return
             for place in places:
                 _show(_table_of_what_goes(place))
             return
         _require_preflight(settings)
         golden = _golden(settings, call.progress)
-        _reset_all(settings, places, golden, call.progress)
+        done = _reset_all(call, settings, places, golden, _quiet if as_json else click.echo)
+        if as_json:
+            _print_json(done)
 
 
 @cli.command()
@@ -399,13 +413,21 @@ def _pool(settings: Settings, run: str, progress: Progress) -> Pool:
     return Pool(settings, run, progress)
 
 
-def _reset_all(settings: Settings, places: Sequence[SandboxSettings], golden: Golden, progress: Progress) -> None:
+def _reset_all(
+    call: _Call, settings: Settings, places: Sequence[SandboxSettings], golden: Golden, say: _Say
+) -> dict[str, dict[str, object]]:
+    """Put sandboxes back; returns how, by name."""
+    done: dict[str, dict[str, object]] = {}
     for place in places:
         only = settings.model_copy(update={"sandbox": None, "sandboxes": (place,)})
-        with closing(_pool(only, uuid.uuid4().hex, progress)) as pool, pool.rehearsal(golden) as sandbox:
-            click.echo(f"{sandbox.name} is reset to golden dump {golden.id}")
-            for session in sandbox.idle_sessions_left:
-                click.echo(f"  a session of another login still has outdated plans and types: {session}")
+        with closing(_pool(only, uuid.uuid4().hex, call.progress)) as pool, pool.rehearsal(golden) as sandbox:
+            assert sandbox.last_reset is not None
+            left = list(sandbox.idle_sessions_left)
+            done[place.name] = {**asdict(sandbox.last_reset), "left_sessions": left}
+            say(f"{sandbox.name} is reset to golden dump {golden.id}")
+            for session in left:
+                say(f"  a session of another login still has outdated plans and types: {session}")
+    return done
 
 
 @contextmanager
@@ -417,18 +439,20 @@ def _leased(place: SandboxSettings, settings: Settings) -> Iterator[None]:
         yield
 
 
-def _sync(settings: Settings, place: SandboxSettings, progress: Progress) -> None:
+def _sync(call: _Call, settings: Settings, place: SandboxSettings, say: _Say) -> int:
+    """Copy prod's documents into a sandbox; returns how many files, folders and links."""
     from .cluster.documents import sync_documents as sync
     from .cluster.golden_documents import keep_golden
     from .reach import cluster_of, documents_of_prod, documents_of_sandbox, prods_namespaces
 
-    with _leased(place, settings), progress.step(f"copying documents into {place.name}", "files") as on_progress:
+    with _leased(place, settings), call.progress.step(f"copying documents into {place.name}", "files") as on_progress:
         target = documents_of_sandbox(settings, place)
         source = documents_of_prod(settings, target.folders)
         entries = sync(cluster_of(settings), source, target, prods_namespaces(settings), on_progress)
         if place.documents is not None and place.documents.reset:
             keep_golden(cluster_of(settings), target)
-    click.echo(f"{place.name} has prod's documents: {entries} files, folders and links")
+    say(f"{place.name} has prod's documents: {entries} files, folders and links")
+    return entries
 
 
 def _adopt_documents(settings: Settings, place: SandboxSettings) -> None:
@@ -542,6 +566,10 @@ def _table(title: str, *columns: str, first: str = "id") -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _quiet(_said: str) -> None:
+    """Say nothing, where JSON is all that is said."""
 
 
 def _print_json(data: object) -> None:

@@ -285,12 +285,12 @@ class GoldenCache:
             ) from None
 
 
-def newest_of(path: Path, source: str) -> str | None:
-    """When the newest golden dump of a source was made, as its manifest says; None where there is none."""
+def newest_of(path: Path, source: str | None) -> str | None:
+    """When the newest golden dump of a source, or of any, was made, as its manifest says; None where there is none."""
     for folder in sorted(path.glob(_ENTRIES), reverse=True):
         with suppress(GoldenError):
             golden = _read(folder)
-            if golden is not None and golden.manifest.source.name == source:
+            if golden is not None and source in (None, golden.manifest.source.name):
                 return golden.manifest.made_at
     return None
 

@@ -239,17 +239,17 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     where = "embedded demo" if settings.demo else ", ".join(place.name for place in settings.all_sandboxes)
     how = " by rewind" if settings.strategy == "rewind" else ""
     trials = f", trials={settings.trials}" if settings.trials > 1 else ""
-    golden = _golden_age(settings)
+    golden = "" if settings.demo else _golden_age(settings)
     return f"erp-sandbox: reset={settings.reset}{how}{trials}, refresh={settings.refresh}{golden}, sandbox: {where}"
 
 
 def _golden_age(settings: Settings) -> str:
-    """How old the newest golden dump of the prod is that the settings name, where that is known without asking it."""
+    """How old the newest golden dump is: of the prod that the settings name, or of any, where a Secret names it."""
     from .golden import newest_of
     from .summary import human_age
 
-    named = str(settings.prod.database() or settings.prod.dump or "")
-    made_at = newest_of(settings.golden.path, named) if named else None
+    named = settings.prod.database() or settings.prod.dump
+    made_at = newest_of(settings.golden.path, None if named is None else str(named))
     return f" (golden dump: {human_age(made_at)} old)" if made_at else ""
 
 

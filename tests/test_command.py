@@ -164,11 +164,27 @@ class TestJson:
         assert (row["kind"], row["key"], row["after"]) == ("updated", {"rowid": 1}, {"nom": "x"})
         (going,) = self.read(project, "reset", "--dry-run").values()
         assert {"schema": "public", "kind": "table", "owner": "erp_sandbox_role", "objects": 20} in going
-        assert project.command("reset", "--json").returncode == 2
+
+    def test_how_sandboxes_were_put_back(self, project: Project, estate: BuiltEstate) -> None:
+        project.configure(estate.settings(0, 1, strategy="rewind"))
+        self.read(project, "reset")
+        with connect(estate.admin(0)) as connection:
+            connection.execute("CREATE TABLE public.new (); ALTER TABLE public.new OWNER TO erp_sandbox_role")
+        fallen_back, rewound = self.read(project, "reset").values()
+        assert (rewound["strategy"], rewound["reason"], rewound["left_sessions"]) == ("rewind", "", [])
+        assert rewound["seconds"] < fallen_back["seconds"]
+        assert fallen_back["strategy"] == "restore"
+        assert fallen_back["reason"]
 
     def test_refresh_from_prod(self, project: Project) -> None:
         golden = self.read(project, "refresh-from-prod")
         assert golden["id"] in _golden_dumps(project)
+
+    def test_refresh(self, project: Project) -> None:
+        done = self.read(project, "refresh")
+        assert done["golden"]["id"] in _golden_dumps(project)
+        assert [each["strategy"] for each in done["sandboxes"].values()] == ["restore"]
+        assert done["documents"] == {}
 
 
 def test_wrong_usage_and_missing_settings_are_exit_code_2(pytester: pytest.Pytester) -> None:
