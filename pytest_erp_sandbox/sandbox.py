@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from .baseline import begin_baseline, has_agent, is_baseline_of, read_key
 from .dolibarr.agent import agent_id
-from .dolibarr.api import api_client, check_api
 from .dolibarr.quarantine import check_quarantine
 from .dolibarr.rights import require_rights
 from .errors import AgentError, GoldenError, LeaseError, PostgresError
@@ -227,6 +226,8 @@ class Sandbox:
 
     def api(self) -> httpx.Client:
         """A client of the ERP's API, authenticated as the agent; the caller closes it."""
+        from .dolibarr.api import api_client
+
         return api_client(self.url, self.key)
 
     def changes(self, table: str | None = None, kind: Kind | None = None, *, each: int | None = None) -> ChangeSet:
@@ -284,6 +285,8 @@ class Sandbox:
         Raises:
             AgentError: it does not, or does not answer.
         """
+        from .dolibarr.api import check_api
+
         if self._place.erp.url is not None:
             check_api(self._place.erp.url, self.key, self._settings.agent.login)
 

@@ -22,7 +22,7 @@ from ..postgres.connection import SandboxConnection, SandboxDatabase, role_optio
 from .documents import LocalDocuments
 from .version import dolibarr_version
 
-__all__ = ["LocalDolibarr", "unique_id_of"]
+__all__ = ["LocalDolibarr", "servable", "unique_id_of"]
 
 WORKERS = 4
 """Requests that are served at once."""
@@ -47,6 +47,15 @@ _CHATTER = re.compile(
 def unique_id_of(dsn: SecretStr) -> SecretStr:
     """The instance's unique id of the Dolibarr in front of a sandbox, which is nobody else's; always the same."""
     return SecretStr(hashlib.sha256(f"erp-sandbox {dsn.get_secret_value()}".encode()).hexdigest()[:32])
+
+
+def servable(htdocs: Path) -> str:
+    """What would be served from a folder, and by what, without anything being started.
+
+    Raises:
+        AgentError: there is no Dolibarr in it, or no PHP here that could serve it.
+    """
+    return f"Dolibarr {_version_of(htdocs)}, served by {_php()}"
 
 
 class LocalDolibarr:

@@ -50,7 +50,8 @@ SELECT
     quote_ident(n.nspname),
     CASE
         -- Of a publication's member, the publication is what people know.
-        WHEN identified.type LIKE 'publication %%' THEN address.object_args[1]
+        WHEN identified.type LIKE 'publication %%'
+            THEN (SELECT object_args[1] FROM pg_identify_object_as_address(classid, objid, objsubid))
         ELSE replace(identified.identity, 'pg_catalog.', '')
     END,
     COALESCE(pg_get_userbyid(holder.owner), '')
@@ -58,7 +59,6 @@ FROM taken
 LEFT JOIN holder USING (classid, objid)
 LEFT JOIN pg_namespace n ON n.oid = holder.namespace
 CROSS JOIN LATERAL pg_identify_object(classid, objid, objsubid) AS identified
-CROSS JOIN LATERAL pg_identify_object_as_address(classid, objid, objsubid) AS address
 WHERE
     NOT EXISTS (
         SELECT FROM pg_depend part

@@ -10,6 +10,7 @@ from ..postgres.connection import ProdDatabase, SandboxDatabase
 from ..settings import Settings
 from . import invariants
 from .access import access_findings
+from .erps import erp_findings
 from .findings import Finding, Report, Status, report_table
 from .invariants import ClientsFor
 from .sides import ProdSide, SandboxSide
@@ -68,7 +69,7 @@ def preflight(
 
 
 def preflight_of(settings: Settings) -> Report:
-    """Ask all invariants of the databases that the settings name; with ``refresh = "never"`` prod is left alone."""
+    """Ask all invariants of what the settings name; with ``refresh = "never"`` prod is left alone."""
     toolsets = installed_toolsets(settings.programs)
     report = preflight(
         None if settings.refresh == "never" else settings.prod.database(),
@@ -76,4 +77,4 @@ def preflight_of(settings: Settings) -> Report:
         require_read_only_role=settings.strict or settings.prod.require_read_only_role,
         clients_for=lambda prod, sandbox: choose_clients(toolsets, prod=prod, sandbox=sandbox),
     )
-    return Report((*report.findings, *access_findings(settings)))
+    return Report((*report.findings, *erp_findings(settings), *access_findings(settings)))

@@ -18,7 +18,7 @@ from pytest_erp_sandbox import agent_steps, change_steps, fixtures, steps
 from pytest_erp_sandbox.command import cli
 from pytest_erp_sandbox.demo.estate import PROD_DATABASE
 from pytest_erp_sandbox.plugin import OVERRIDES
-from pytest_erp_sandbox.preflight import access, invariants
+from pytest_erp_sandbox.preflight import access, erps, invariants
 from pytest_erp_sandbox.settings import DocumentsSettings, SandboxSettings, Settings, load_settings
 
 from .pages import ALL, PROJECT
@@ -137,7 +137,8 @@ def test_each_exported_name_is_there(site: Path) -> None:
 def test_each_invariant_has_its_row() -> None:
     text = (PROJECT / "docs/explanation/integrity.md").read_text()
     source = Path(invariants.__file__).read_text()
-    names = [*re.findall(r'^@invariant\("([^"]+)"\)', source, re.MULTILINE), access._ENOUGH, access._LITTLE]
+    others = [access._ENOUGH, access._LITTLE, erps._SERVABLE]
+    names = [*re.findall(r'^@invariant\("([^"]+)"\)', source, re.MULTILINE), *others]
     rows = [row.split(" | ")[1] for row in text.split("## The invariants")[1].splitlines() if row.startswith("| ")][1:]
     assert sorted(rows) == sorted(names)
 

@@ -22,7 +22,10 @@ from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.dolibarr.local import LocalDolibarr
 from pytest_erp_sandbox.errors import AgentError
 from pytest_erp_sandbox.golden import Golden
+from pytest_erp_sandbox.preflight import Finding, Status
+from pytest_erp_sandbox.preflight.erps import erp_findings
 from pytest_erp_sandbox.sandbox import Sandbox
+from pytest_erp_sandbox.settings import Settings
 
 from ..postgres.fingerprint import fingerprint
 from ..postgres.pairs import Side, eventually, make_sandbox
@@ -285,6 +288,20 @@ class TestWhatIsServed:
             assert "Call to undefined function nonsense()" in served.last_words()
         finally:
             served.stop()
+
+
+@needs_php
+def test_preflight_says_whether_it_can_be_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> Finding:
+        (finding,) = erp_findings(settings)
+        return finding
+
+    place = {"dsn": "postgresql:///erp-sandbox", "erp": {"htdocs": tree(tmp_path)}}
+    settings = Settings.model_validate({"prod": {"dsn": "postgresql:///erp"}, "sandbox": place})
+    assert (found().subject, found().status) == ("sandbox", Status.OK)
+    assert found().detail.startswith("Dolibarr 22.0.4, served by /")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (found().status, found().remedy[:11]) == (Status.FAILURE, "Install it:")
 
 
 @needs_php
