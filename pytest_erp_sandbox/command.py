@@ -357,8 +357,8 @@ class _Call:
     @contextmanager
     def settings(self, **overrides: object) -> Iterator[Settings]:
         from .demo.settings import with_demo
+        from .loading import load_settings
         from .reach import reached
-        from .settings import load_settings
 
         settings = load_settings(self.project, overrides)
         if settings is None:

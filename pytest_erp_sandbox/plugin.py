@@ -173,7 +173,7 @@ def _read_settings(config: pytest.Config) -> Settings | None:
     overrides = {name: value for name in OVERRIDES if (value := config.getoption(f"erp_sandbox_{name}")) is not None}
     if not overrides and not _is_configured(config.rootpath):
         return None
-    from .settings import load_settings
+    from .loading import load_settings
 
     try:
         settings = load_settings(config.rootpath, overrides)

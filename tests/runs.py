@@ -18,11 +18,12 @@ from pytest_erp_sandbox.demo.erp import Erp
 from pytest_erp_sandbox.demo.estate import PROD_DATABASE, build_estate
 from pytest_erp_sandbox.demo.server import Server, server_folder
 from pytest_erp_sandbox.golden import Golden
+from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.pool import Pool
 from pytest_erp_sandbox.progress import Progress
 from pytest_erp_sandbox.refresh import golden_dump
 from pytest_erp_sandbox.sandbox import Sandbox
-from pytest_erp_sandbox.settings import Settings, load_settings
+from pytest_erp_sandbox.settings import Settings
 
 from .estates import BuiltEstate, toml
 from .postgres.fingerprint import fingerprint

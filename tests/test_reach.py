@@ -13,9 +13,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pytest_erp_sandbox import PostgresError
 from pytest_erp_sandbox.demo.server import Server
+from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.postgres.program import run
 from pytest_erp_sandbox.reach import reached
-from pytest_erp_sandbox.settings import Settings, load_settings
+from pytest_erp_sandbox.settings import Settings
 
 from .servers import connect
 

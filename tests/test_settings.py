@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from pytest_erp_sandbox.errors import SettingsError
+from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.plugin import OVERRIDES
-from pytest_erp_sandbox.settings import Settings, load_settings
+from pytest_erp_sandbox.settings import Settings
 
 PAIR = '[prod]\ndsn = "postgresql://prod/erp"\n[sandbox]\ndsn = "postgresql://sandbox/erp"\n'
 
@@ -68,6 +70,21 @@ def test_variables_alone_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     settings = load_settings(tmp_path)
     assert settings is not None
     assert settings.agent.rights == ("societe.*",)
+
+
+def test_keys_in_a_variables_json_are_those_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {
+        "name": "left",
+        "dsn": "host=b",
+        "erp": {"url": "http://a", "instance-unique-id": "x"},
+        "may-lose": ["a-b"],
+    }
+    monkeypatch.setenv("ERP_SANDBOX_SANDBOXES", json.dumps([place]))
+    settings = load_settings(tmp_path, {"refresh": "never"})
+    assert settings is not None
+    (sandbox,) = settings.all_sandboxes
+    assert sandbox.erp.instance_unique_id is not None
+    assert sandbox.may_lose == ("a-b",)
 
 
 def test_paths_are_relative_to_the_project(tmp_path: Path) -> None:

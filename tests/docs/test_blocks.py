@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_erp_sandbox.settings import Settings, load_settings
+from pytest_erp_sandbox.loading import load_settings
+from pytest_erp_sandbox.settings import Settings
 
 from ..estates import Project, toml
 from . import test_ci, test_stories

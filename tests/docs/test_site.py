@@ -17,9 +17,10 @@ import pytest_erp_sandbox
 from pytest_erp_sandbox import agent_steps, change_steps, fixtures, steps
 from pytest_erp_sandbox.command import cli
 from pytest_erp_sandbox.demo.estate import PROD_DATABASE
+from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.plugin import OVERRIDES
 from pytest_erp_sandbox.preflight import access, erps, invariants
-from pytest_erp_sandbox.settings import DocumentsSettings, SandboxSettings, Settings, load_settings
+from pytest_erp_sandbox.settings import DocumentsSettings, SandboxSettings, Settings
 
 from .pages import ALL, PROJECT
 
