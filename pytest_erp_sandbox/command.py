@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .postgres.inventory import OwnedCount
     from .progress import Progress
     from .settings import SandboxSettings, Settings
-    from .status import SandboxStatus
 
 __all__ = ["main"]
 
@@ -86,6 +85,7 @@ def adopt(call: _Call, name: str | None, yes: bool) -> None:
     from .postgres.adoption import adopt as mark_as_sandbox
     from .postgres.adoption import is_adopted
     from .postgres.connection import as_owner
+    from .tables import table_of_what_goes
 
     with call.settings() as settings:
         place = _one(settings, name)
@@ -97,7 +97,7 @@ def adopt(call: _Call, name: str | None, yes: bool) -> None:
                 if place.documents is not None:
                     _adopt_documents(settings, place)
                 return
-            _show(_table_of_what_goes(place))
+            _show(table_of_what_goes(place.name, _what_goes(place)))
             question = f"Every reset wipes all of this from {database}. Adopt it as a sandbox?"
             if not (yes or click.confirm(question)):
                 click.echo("Nothing was adopted.", err=True)
@@ -224,6 +224,8 @@ def reset(call: _Call, name: str | None, dry_run: bool, as_json: bool) -> None:
     was asked for), left_sessions (of other logins, which still have outdated plans and types). With --dry-run: by
     sandbox, a list of what would go: schema, kind, owner, objects (how many).
     """
+    from .tables import table_of_what_goes
+
     with call.settings() as settings:
         places = settings.all_sandboxes if name is None else [_one(settings, name)]
         if dry_run:
@@ -231,7 +233,7 @@ def reset(call: _Call, name: str | None, dry_run: bool, as_json: bool) -> None:
                 _print_json({place.name: [asdict(count) for count in _what_goes(place)] for place in places})
                 return
             for place in places:
-                _show(_table_of_what_goes(place))
+                _show(table_of_what_goes(place.name, _what_goes(place)))
             return
         _require_preflight(settings)
         golden = _golden(settings, call.progress)
@@ -287,6 +289,7 @@ def status(call: _Call, encrypted: bool, as_json: bool) -> None:
     left_out); with --encrypted also encrypted (sandbox, where, rows, unreadable).
     """
     from .status import sandbox_status
+    from .tables import table_of_encrypted, table_of_golden_dumps, table_of_sandboxes
 
     with call.settings() as settings:
         sandboxes = [sandbox_status(place, settings.changes) for place in settings.all_sandboxes]
@@ -296,13 +299,13 @@ def status(call: _Call, encrypted: bool, as_json: bool) -> None:
         also = {} if secrets is None else {"encrypted": secrets}
         _print_json({"sandboxes": sandboxes, "golden": [golden.plain() for golden in entries], **also})
         return
-    _show(_table_of_sandboxes(sandboxes))
+    _show(table_of_sandboxes(sandboxes))
     for each in sandboxes:
         if each["error"]:
             click.echo(f"{each['name']}: {each['error']}\n")
-    _show(_table_of_golden_dumps(entries))
+    _show(table_of_golden_dumps(entries))
     if secrets is not None:
-        _show(_table_of_encrypted(secrets))
+        _show(table_of_encrypted(secrets))
 
 
 @cli.command()
@@ -493,31 +496,6 @@ def _what_goes(place: SandboxSettings) -> list[OwnedCount]:
         return summarize(taken_by_wipe(connection, place.role))
 
 
-def _table_of_what_goes(place: SandboxSettings) -> Table:
-    counts = _what_goes(place)
-    table = _table(f"what a reset would wipe from {place.name}", "kind", "owner", "objects", first="schema")
-    for count in counts:
-        table.add_row(count.schema or "-", count.kind, count.owner, f"{count.objects:,}")
-    if not counts:
-        table.caption = "nothing"
-    return table
-
-
-def _table_of_sandboxes(sandboxes: Sequence[SandboxStatus]) -> Table:
-    from .status import drift_in_words
-
-    table = _table("sandboxes", "database", "adopted", "baseline", "drift", "in use by", first="sandbox")
-    for each in sandboxes:
-        if each["error"]:
-            table.add_row(each["name"], each["database"], "?", "?", "?", "?")
-            continue
-        baseline = each["golden"] or ("none: not reset yet, or cut off" if each["adopted"] else "-")
-        by = "\n".join(each["in_use_by"]) or "nobody"
-        adopted = "yes" if each["adopted"] else "no"
-        table.add_row(each["name"], each["database"], adopted, baseline, drift_in_words(each), by)
-    return table
-
-
 def _encrypted(settings: Settings) -> Iterator[dict[str, Any]]:
     from .dolibarr.encrypted import read_encrypted
     from .postgres.connection import as_owner
@@ -526,46 +504,6 @@ def _encrypted(settings: Settings) -> Iterator[dict[str, Any]]:
         with place.database().connect() as connection, as_owner(connection, place.role):
             for found in read_encrypted(connection, place.erp.instance_unique_id):
                 yield {"sandbox": place.name, **asdict(found)}
-
-
-def _table_of_encrypted(found: Sequence[dict[str, Any]]) -> Table:
-    table = _table("encrypted", "sandbox", "values", "do not decrypt here", first="constant or column")
-    for each in found:
-        table.add_row(each["where"], each["sandbox"], str(each["rows"]), str(each["unreadable"]))
-    return table
-
-
-def _table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
-    from .dolibarr.quarantine import in_words
-    from .progress import human_size
-
-    table = _table("golden dumps", "of", "age", "size", "tables", "quarantine")
-    for golden in entries:
-        manifest = golden.manifest
-        age = f"{manifest.age.total_seconds() / 3600:.1f} h"
-        table.add_row(
-            golden.id,
-            f"{manifest.source.name} (PostgreSQL {manifest.source.server_version})",
-            age,
-            human_size(manifest.size),
-            str(manifest.counts.get("tables", "?")),
-            in_words(manifest.quarantine),
-        )
-    if not entries:
-        table.caption = "none"
-    return table
-
-
-def _table(title: str, *columns: str, first: str = "id") -> Table:
-    """A table whose first column is never cut: people copy from it."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _quiet(_said: str) -> None:
