@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from ..errors import PostgresError
 from ._sql import query
 from .adoption import require_mark
+from .blockers import blockers
 from .connection import SandboxConnection, as_owner, identify
 from .verify import note_contents
 
@@ -100,8 +101,10 @@ def install_journal(
                 note_contents(connection, role)
     except psycopg.Error as error:
         if isinstance(error, psycopg.errors.LockNotAvailable) or error.sqlstate == LATE:
+            late = [error.diag.message_primary] if error.sqlstate == LATE else blockers(connection)
+            named = "".join(f"\n  {who}" for who in late)
             raise PostgresError(
-                f"the journal cannot be installed: others write for longer than {lock_timeout}",
+                f"the journal cannot be installed: others write for longer than {lock_timeout}{named}",
                 hint="End their transactions, or raise sandbox.lock-timeout.",
             ) from None
         raise PostgresError(f"the journal cannot be installed: {str(error).strip()}") from None

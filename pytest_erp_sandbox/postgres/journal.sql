@@ -72,7 +72,8 @@ CREATE FUNCTION erp_sandbox_journal.writing() RETURNS SETOF int LANGUAGE sql SET
         AND relation >= 16384 AND relkind IN ('r', 'p', 'f') AND relpersistence <> 't'
 $$;
 
--- Other sessions of this database that have written, or are about to, and not yet ended their transactions, in words.
+-- Other sessions of this database that have written, or are about to, and not yet ended their transactions, in words. Not
+-- autovacuum's, which are no login's, and only note what they find out about tables: they would be waited for in vain.
 CREATE FUNCTION erp_sandbox_journal.writers() RETURNS text LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(who, '; ' ORDER BY who) FROM (
         SELECT DISTINCT format('pid %s, login %s, application %s', activity.pid, usename,
@@ -81,6 +82,7 @@ CREATE FUNCTION erp_sandbox_journal.writers() RETURNS text LANGUAGE sql SET sear
         WHERE (locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
                 OR activity.pid IN (SELECT erp_sandbox_journal.writing()))
             AND datname = current_database() AND activity.pid <> pg_backend_pid()
+            AND usesysid IS NOT NULL
         UNION ALL
         SELECT format('the prepared transaction %L of %s', gid, owner)
         FROM pg_prepared_xacts WHERE database = current_database()
