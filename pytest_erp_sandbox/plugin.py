@@ -239,17 +239,23 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     where = "embedded demo" if settings.demo else ", ".join(place.name for place in settings.all_sandboxes)
     how = " by rewind" if settings.strategy == "rewind" else ""
     trials = f", trials={settings.trials}" if settings.trials > 1 else ""
-    golden = "" if settings.demo else _golden_age(settings)
+    golden = _golden_age(settings, config.rootpath)
     return f"erp-sandbox: reset={settings.reset}{how}{trials}, refresh={settings.refresh}{golden}, sandbox: {where}"
 
 
-def _golden_age(settings: Settings) -> str:
+def _golden_age(settings: Settings, project: Path) -> str:
     """How old the newest golden dump is: of the prod that the settings name, or of any, where a Secret names it."""
     from .golden import newest_of
     from .summary import human_age
 
+    path: Path | None = settings.golden.path
     named = settings.prod.database() or settings.prod.dump
-    made_at = newest_of(settings.golden.path, None if named is None else str(named))
+    if settings.demo:
+        from .demo.use import golden_dumps_of
+
+        with suppress(SettingsError):  # it is not installed, which the run will say
+            path, named = golden_dumps_of(project), None
+    made_at = newest_of(path, None if named is None else str(named)) if path else None
     return f" (golden dump: {human_age(made_at)} old)" if made_at else ""
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from ..errors import PostgresError
 
-__all__ = ["Account", "server_folder"]
+__all__ = ["Account", "server_folder", "temporary_folders"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class Account:
         return self.run("test", access, path).returncode == 0
 
 
+def temporary_folders() -> list[Path]:
+    """Where a server's folder may be, the best first."""
+    return [Path(place) for place in (tempfile.gettempdir(), "/tmp", "/var/tmp")]  # noqa: S108 - private from there on
+
+
 def server_folder(name: str) -> Path:
     """Make the folder ``name`` among the temporary files, for a server; one of ours that is there already is kept.
 
@@ -103,7 +108,7 @@ def server_folder(name: str) -> Path:
         PostgresError: the name is taken by somebody else, or the server's account can reach no temporary folder.
     """
     account = Account.for_server()
-    places = [Path(place) for place in (tempfile.gettempdir(), "/tmp", "/var/tmp")]  # noqa: S108 - private from here on
+    places = temporary_folders()
     parent = next((place for place in places if account.may("-x", place)), None)
     if parent is None:
         raise PostgresError(

@@ -10,7 +10,10 @@ from typing import Self
 
 from pydantic import SecretStr, TypeAdapter
 
-__all__ = ["Demo", "DemoSandbox"]
+__all__ = ["GOLDEN", "Demo", "DemoSandbox"]
+
+GOLDEN = "golden"
+"""The folder of golden dumps among what is a demo's."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Demo:
     @property
     def golden_path(self) -> Path:
         """Where this demo's golden dumps go."""
-        return self.folder / "golden"
+        return self.folder / GOLDEN
 
     def save(self, path: Path) -> None:
         """Write this for ``load``, secrets included, in one step and for this user alone."""

