@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tomllib
 import uuid
 from collections.abc import Generator
 from contextlib import suppress
@@ -192,9 +191,14 @@ def _is_configured(folder: Path) -> bool:
         return True
     try:
         text = (folder / "pyproject.toml").read_text(encoding="utf-8")
-        return "erp-sandbox" in text and "erp-sandbox" in tomllib.loads(text).get("tool", {})
     except (OSError, UnicodeDecodeError):
         return False
+    if "erp-sandbox" not in text:
+        return False
+    import tomllib
+
+    try:
+        return "erp-sandbox" in tomllib.loads(text).get("tool", {})
     except tomllib.TOMLDecodeError:
         return True  # which reading the settings will say
 
