@@ -142,7 +142,7 @@ def open_stream(opening: Callable[[], Any], doing: str) -> Any:
     except TimeoutError:
         pass
     raise ClusterError(
-        f"{doing}: the API server accepted the connection, and has not answered for {_OPENING:.0f} s",
+        f"{doing}: the API server has not answered for {_OPENING:.0f} s",
         hint="Try it with kubectl.",
     )
 

@@ -37,13 +37,13 @@ class LocalDocuments:
                 folder.mkdir()
             else:
                 shutil.copytree(given, folder, symlinks=True)
-            self._refuse_links_out()
             (folder / os.fsdecode(_LOCK)).touch()
             self._golden = _listing(folder)
         except OSError as error:
             raise AgentError(
                 f"the documents in {given} (sandbox.erp.documents) cannot be copied: {_reason(error)}"
             ) from None
+        self._refuse_links_out()
 
     def put_back(self) -> int:
         """Put back what was added, changed or removed since the beginning; what is as it was is only looked at.
@@ -90,7 +90,7 @@ class LocalDocuments:
 
     def _refuse_links_out(self) -> None:
         folder = os.path.realpath(self._folder)
-        for path, entry in _listing(self._folder).items():
+        for path, entry in self._golden.items():
             if not entry.target:
                 continue
             leads_to = os.path.realpath(self._folder / os.fsdecode(path))

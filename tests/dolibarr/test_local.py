@@ -73,6 +73,7 @@ def rehearse(sandbox: Sandbox) -> str:
         invoice = created(api.post("invoices", json={"socid": customer, "date": "2026-06-15", "lines": lines}))
         answer = api.post(f"invoices/{invoice}/validate", json={})
         assert answer.status_code == 200, answer.text
+        assert answer.json()["ref"].startswith("FA")
         assert float(answer.json()["total_ht"]) == 288
         return str(answer.json()["ref"])
 
