@@ -107,14 +107,14 @@ class Exec:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Not under a thread that reads: the file descriptor may be another connection's the next moment, whose first
-        # bytes that thread would take away.
+        # bytes that thread would take away. Told first: a lock alone may go to the same reader again and again.
+        self._is_closed = True
         if not self._receiving.acquire(timeout=2 * _BEAT):
             with suppress(OSError):
                 self._socket.sock.shutdown(socket.SHUT_RDWR)  # ends what waits for the rest of a frame
             self._receiving.acquire()
         with suppress(OSError, WebSocketException):
             self._socket.close(timeout=0)
-        self._is_closed = True
         self._receiving.release()
 
     def output(self) -> Iterator[memoryview]:
