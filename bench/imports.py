@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .timing import pytest_seconds
+from .timing import as_users_run_it, pytest_seconds
 
 __all__ = ["import_milliseconds", "startups"]
 
@@ -33,6 +33,7 @@ def import_milliseconds() -> float:
     """What Python says importing the plugin takes, with all that it imports beyond pytest."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import pytest; import pytest_erp_sandbox.plugin"],
+        env=as_users_run_it(),
         capture_output=True,
         text=True,
         check=True,

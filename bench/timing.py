@@ -8,18 +8,25 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["pytest_seconds"]
+__all__ = ["as_users_run_it", "pytest_seconds"]
+
+
+def as_users_run_it() -> dict[str, str]:
+    """The environment, without what only the project's own settings should say, and with bytecode kept between runs."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("ERP_SANDBOX_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
 
 
 def pytest_seconds(project: Path, *arguments: str, exit_code: int = 0) -> float:
     """Run pytest there, in a process of its own that must end with ``exit_code``; the seconds that it took."""
-    # Only the project's own settings could make the plugin do anything.
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("ERP_SANDBOX_")}
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *arguments],
         cwd=project,
-        env=environment,
+        env=as_users_run_it(),
         capture_output=True,
         text=True,
         check=False,

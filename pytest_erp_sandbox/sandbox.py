@@ -285,9 +285,9 @@ class Sandbox:
         Raises:
             AgentError: it does not, or does not answer.
         """
-        from .dolibarr.api import check_api
-
         if self._place.erp.url is not None:
+            from .dolibarr.api import check_api
+
             check_api(self._place.erp.url, self.key, self._settings.agent.login)
 
     def keep(self, run: str) -> str:

@@ -94,13 +94,21 @@ def owns_anything(connection: Connection[Any], role: str) -> bool:
     )
 
 
-def taken_by_wipe(connection: Connection[Any], role: str) -> list[Owned]:
+def taken_by_wipe(connection: Connection[Any], role: str, *, but_own_in: Sequence[str] = ()) -> list[Owned]:
     """Everything that ``DROP OWNED BY role CASCADE`` would take from the connected database, sorted by schema and kind.
 
     That is what the role owns there, what other roles have that depends on it, and policies that name the role. What
     comes and goes with its whole is not listed: a view's rule, an index behind a constraint, an extension's members.
+
+    Args:
+        connection: to the sandbox.
+        role: its owner.
+        but_own_in: schemas; what the role owns in them is not listed.
     """
-    rows = connection.execute(query(__package__, "taken.sql") + query(__package__, "inventory.sql"), {"role": role})
+    rows = connection.execute(
+        query(__package__, "taken.sql") + query(__package__, "inventory.sql"),
+        {"role": role, "but_own_in": list(but_own_in)},
+    )
     return [Owned(_KINDS.get(kind, kind), schema, name, owner) for kind, schema, name, owner in rows]
 
 
@@ -125,25 +133,23 @@ def lost_by_wipe(connection: Connection[Any], role: str, *, restorable_extension
         role: the sandbox's owner.
         restorable_extensions: names of the extensions that can be created again.
     """
-    taken = taken_by_wipe(connection, role)
+    taken = taken_by_wipe(connection, role, but_own_in=(_DUMPED_SCHEMA, JOURNAL))
     lost_schemas = {owned.name for owned in taken if owned.kind == "schema"}
     lost: Counter[Owned] = Counter()
     for owned in taken:
-        if _is_given_back(owned, role, restorable_extensions):
+        if _is_given_back(owned, restorable_extensions):
             continue
         lost[_as_lost(owned, role, lost_schemas)] += 0 if owned.kind in _CONTAINERS else 1
     return [replace(owned, objects=max(count, 1)) for owned, count in lost.items()]
 
 
-def _is_given_back(owned: Owned, role: str, restorable_extensions: Collection[str]) -> bool:
-    # The journal goes with the baseline that it goes back to.
-    if JOURNAL in (owned.schema, owned.name):
-        return True
+def _is_given_back(owned: Owned, restorable_extensions: Collection[str]) -> bool:
     if owned.kind == "extension":
         return owned.name in restorable_extensions
     if owned.kind == "schema":
-        return owned.name == _DUMPED_SCHEMA
-    return owned.kind == "default privileges" or (owned.schema == _DUMPED_SCHEMA and owned.owner == role)
+        # The journal goes with the baseline that it goes back to.
+        return owned.name in (_DUMPED_SCHEMA, JOURNAL)
+    return owned.kind == "default privileges"
 
 
 def _as_lost(owned: Owned, role: str, lost_schemas: Collection[str]) -> Owned:
