@@ -61,7 +61,7 @@ def created(response: httpx.Response) -> int:
 
 
 def rehearse(sandbox: Sandbox) -> str:
-    """A third party, a product, an invoice with lines, validated; returns the invoice's reference."""
+    """A third party, a product, an invoice, validated and paid; deletes of prod's. Returns the invoice's reference."""
     with sandbox.api() as api:
         assert api.get("status").json()["success"]["dolibarr_version"]
         customer = created(api.post("thirdparties", json={"name": "Chez Gwenaëlle", "client": 1, "code_client": -1}))
@@ -75,6 +75,12 @@ def rehearse(sandbox: Sandbox) -> str:
         assert answer.status_code == 200, answer.text
         assert answer.json()["ref"].startswith("FA")
         assert float(answer.json()["total_ht"]) == 288
+        cash = {"datepaye": "2026-06-20", "paymentid": 4, "closepaidinvoices": "yes", "accountid": 1}
+        created(api.post(f"invoices/{invoice}/payments", json=cash))
+        assert api.get(f"invoices/{invoice}").json()["paye"] == "1"
+        for gone in ("invoices/6", "thirdparties/6"):
+            assert api.delete(gone).status_code == 200
+            assert api.get(gone).status_code == 404
         return str(answer.json()["ref"])
 
 
