@@ -199,6 +199,7 @@ DECLARE
         ['pg_policy', 'oid', ''],
         ['pg_proc', 'oid', 'pronamespace NOT IN ' || temporary_schemas],
         ['pg_publication', 'oid', ''],
+        ['pg_publication_namespace', 'oid', ''],
         ['pg_publication_rel', 'oid', ''],
         ['pg_range', 'rngtypid', ''],
         ['pg_rewrite', 'oid', 'ev_class NOT IN ' || temporary],
@@ -220,14 +221,19 @@ DECLARE
         ' ''BEGIN RETURN QUERY %s; END''';
     part text[];
     form text;
+    not_the_servers text;
 BEGIN
     FOREACH part SLICE 1 IN ARRAY parts LOOP
         form := CASE WHEN part[1] = ANY (going_along) THEN not_counting ELSE counting END;
-        -- 16384: the first that is not the server's own.
+        -- 16384: the first that is not the server's own. 2200 is schema public, whose comment can be changed.
+        not_the_servers := part[2] || ' >= 16384';
+        IF part[1] = 'pg_description' THEN
+            not_the_servers := '(' || not_the_servers || ' OR objoid = 2200)';
+        END IF;
         quick := quick || ' UNION ALL '
-            || format(form, part[1], CASE form WHEN counting THEN part[2] || ' >= 16384' ELSE 'true' END);
+            || format(form, part[1], CASE form WHEN counting THEN not_the_servers ELSE 'true' END);
         exact := exact || ' UNION ALL ' || format(form, part[1],
-            part[2] || ' >= 16384' || CASE part[3] WHEN '' THEN '' ELSE ' AND ' || part[3] END);
+            not_the_servers || CASE part[3] WHEN '' THEN '' ELSE ' AND ' || part[3] END);
     END LOOP;
     EXECUTE format(signature, 'known_objects', replace(quick, '''', ''''''));
     EXECUTE format(signature, 'lasting_objects', replace(exact, '''', ''''''));

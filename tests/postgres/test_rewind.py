@@ -512,6 +512,7 @@ FALLBACKS: dict[str, tuple[str, str, str]] = {
     ),
     "a grant": ("", f"GRANT SELECT (name) ON party TO {OTHER}", "pg_attribute"),
     "a comment": ("", "COMMENT ON TABLE party IS 'x'", "pg_description"),
+    "a comment on schema public": ("", "COMMENT ON SCHEMA public IS 'x'", "pg_description"),
     "an enum's label": ("CREATE TYPE mood AS ENUM ('a')", "ALTER TYPE mood ADD VALUE 'b'", "pg_enum"),
     "a schema": ("", "CREATE SCHEMA s", "pg_namespace"),
     "a sequence's step": ("", "ALTER SEQUENCE party_rowid_seq INCREMENT 5", "pg_sequence"),
@@ -595,6 +596,13 @@ def test_what_cannot_be_proven_is_said(sandbox: JournalledSandbox, case: str) ->
     assert re.search(cause, sandbox.fallback())
     assert sandbox.admin.execute("SELECT count(*) FROM pg_class").fetchone() == before
     assert sandbox.connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+
+
+def test_a_schema_that_is_published(sandbox: JournalledSandbox) -> None:
+    sandbox.journal(PARTIES, "CREATE PUBLICATION told")
+    # Only a superuser can.
+    sandbox.admin.execute("ALTER PUBLICATION told ADD TABLES IN SCHEMA public")
+    assert "pg_publication_namespace" in sandbox.fallback()
 
 
 def test_a_materialized_view_can_be_refreshed_unseen(sandbox: JournalledSandbox) -> None:
