@@ -329,8 +329,8 @@ def client_programs_fit(sandbox: SandboxSide, prod: ProdSide, clients_for: Clien
     """Whether there are a pg_dump and a pg_restore for these two servers, and whether they can connect to them."""
     clients = clients_for(None if prod.database is None else prod.major, sandbox.major)
     clients.sandbox.reach(sandbox.database)
-    if clients.prod is not None and prod.database is not None:
-        clients.prod.reach(prod.database)
+    if clients.prod is not None:
+        prod.reach_with(clients.prod)
     return ok(str(clients))
 
 

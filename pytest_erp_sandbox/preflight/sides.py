@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Generic, LiteralString, Self, TypeVar
 
+from ..postgres.clients import Toolset
 from ..postgres.connection import (
     DatabaseIdentity,
     ProdConnection,
@@ -107,6 +108,7 @@ class ProdSide(Side[ProdConnection]):
     def __init__(self, database: ProdDatabase | None) -> None:
         super().__init__("prod")
         self.database = database
+        self._reached_with: set[Toolset] = set()
 
     def connect(self) -> ProdConnection:  # noqa: D102 - as said above
         if self.database is None:
@@ -123,6 +125,16 @@ class ProdSide(Side[ProdConnection]):
     def reached(self) -> list[ReachedRole]:
         """The login, and all roles that it is a member of."""
         return reachable_roles(self.connection, self.login)
+
+    def reach_with(self, programs: Toolset) -> None:
+        """Connect with client programs; once, for however many sandboxes they are to dump it.
+
+        Raises:
+            PostgresError: they cannot.
+        """
+        if self.database is not None and programs not in self._reached_with:
+            programs.reach(self.database)
+            self._reached_with.add(programs)
 
 
 class SandboxSide(Side[SandboxConnection]):

@@ -641,6 +641,19 @@ def test_one_role_may_own_several_sandboxes(estate: Estate) -> None:
     assert not report.failed
 
 
+def test_prod_is_reached_with_its_programs_once_for_all_sandboxes(estate: Estate) -> None:
+    begun = estate.server.log.stat().st_size
+    with (
+        estate.changed(f"CREATE DATABASE pf_second OWNER {ROLE}", "DROP DATABASE pf_second WITH (FORCE)"),
+        estate.changed(f"ALTER ROLE {READER} SET log_statement = 'all'", f"ALTER ROLE {READER} RESET log_statement"),
+    ):
+        report = estate.report(
+            None, estate.sandbox(), estate.sandbox(database="pf_second", setting="sandboxes.second.dsn")
+        )
+    assert not report.failed
+    assert estate.server.log.read_bytes()[begun:].count(b"statement: SELECT 1\n") == 1
+
+
 # What the sandbox's side could do to prod
 
 
