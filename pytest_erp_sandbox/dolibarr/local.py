@@ -55,7 +55,8 @@ def servable(htdocs: Path) -> str:
     Raises:
         AgentError: there is no Dolibarr in it, or no PHP here that could serve it.
     """
-    return f"Dolibarr {_version_of(htdocs)}, served by {_php()}"
+    php = _php()
+    return f"Dolibarr {_version_of(htdocs, php)}, served by {php}"
 
 
 class LocalDolibarr:
@@ -78,10 +79,10 @@ class LocalDolibarr:
         self, htdocs: Path, database: SandboxDatabase, unique_id: SecretStr, documents: Path | None = None
     ) -> None:
         self._htdocs = htdocs.resolve()
-        self._version = _version_of(self._htdocs)
+        self._php = _php()
+        self._version = _version_of(self._htdocs, self._php)
         self._database = database
         self._unique_id = unique_id
-        self._php = _php()
         self._given = documents
         self._documents: LocalDocuments | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -229,7 +230,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _version_of(htdocs: Path) -> str:
+# What it has for pages that only want to know its version, which it puts together of several files from 23 on.
+_TELL_VERSION = "define('DOL_INC_FOR_VERSION_ERROR', '1'); require 'filefunc.inc.php'; echo DOL_VERSION;"
+
+
+def _version_of(htdocs: Path, php: Path) -> str:
     """The version of the Dolibarr there, whose configuration can be another than its own."""
     try:
         code = (htdocs / "filefunc.inc.php").read_text(encoding="utf-8", errors="replace")
@@ -238,15 +243,18 @@ def _version_of(htdocs: Path) -> str:
             f"there is no Dolibarr in {htdocs} (sandbox.erp.htdocs): {error.strerror}: filefunc.inc.php",
             hint="It is the folder htdocs of Dolibarr's sources.",
         ) from None
-    version = re.search(r"define\('DOL_VERSION', *'([\d.]+[^']*)'\)", code)
-    if version is None:
-        raise AgentError(f"{htdocs} (sandbox.erp.htdocs) does not say which Dolibarr it is")
+    told = subprocess.run([php, "-n", "-r", _TELL_VERSION], cwd=htdocs, capture_output=True, text=True, check=False)
+    version = told.stdout.strip()
+    if told.returncode or re.fullmatch(r"\d+\.\d\S*", version) is None:
+        raise AgentError(
+            f"{htdocs} (sandbox.erp.htdocs) does not say which Dolibarr it is: {(told.stdout + told.stderr).strip()}"
+        )
     if re.search(r"""^\s*\$conffile *= *["']conf/conf\.php["'];""", code, re.MULTILINE) is None:
         raise AgentError(
             f"the Dolibarr in {htdocs} (sandbox.erp.htdocs) takes its configuration from a fixed place",
             hint="Use Dolibarr's own sources, not a distribution's package.",
         )
-    return version[1]
+    return version
 
 
 def _php() -> Path:

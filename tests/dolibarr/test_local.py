@@ -19,7 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from pytest_erp_sandbox.demo.server import Server
-from pytest_erp_sandbox.dolibarr.local import LocalDolibarr
+from pytest_erp_sandbox.dolibarr.local import LocalDolibarr, servable
 from pytest_erp_sandbox.errors import AgentError
 from pytest_erp_sandbox.golden import Golden
 from pytest_erp_sandbox.preflight import Finding, Status
@@ -227,6 +227,17 @@ def local(htdocs: Path, side: Side) -> LocalDolibarr:
 
 
 @needs_php
+def test_the_version_is_told_as_from_23_on_too(tmp_path: Path) -> None:
+    htdocs = tree(tmp_path)
+    (htdocs / "filefunc.inc.php").write_text(
+        "<?php\ndefine('DOL_MINOR_VERSION', '0.1');\nrequire_once 'version.inc.php';\n"
+        "if (defined('DOL_INC_FOR_VERSION_ERROR')) return;\n$conffile = 'conf/conf.php';\nexit(1);\n"
+    )
+    (htdocs / "version.inc.php").write_text("<?php\ndefine('DOL_VERSION', '23.' . constant('DOL_MINOR_VERSION'));\n")
+    assert servable(htdocs).startswith("Dolibarr 23.0.1, served by /")
+
+
+@needs_php
 class TestWhatIsServed:
     def test_knows_the_sandbox_from_its_environment_alone(self, tmp_path: Path, side: Side) -> None:
         shown = "<?php include_once 'conf/conf.php'; echo json_encode(get_defined_vars() + ['env' => getenv()]);"
@@ -316,6 +327,11 @@ class TestWhatIsRefused:
     def test_is_a_folder_without_a_dolibarr(self, tmp_path: Path, side: Side) -> None:
         with pytest.raises(AgentError, match=r"there is no Dolibarr in .*sandbox\.erp\.htdocs.*filefunc"):
             local(tmp_path, side)
+
+    def test_is_a_tree_that_does_not_say_its_version(self, tmp_path: Path, side: Side) -> None:
+        (tree(tmp_path) / "filefunc.inc.php").write_text("<?php\n$conffile = 'conf/conf.php';\n")
+        with pytest.raises(AgentError, match=r"does not say which Dolibarr it is: .*DOL_VERSION"):
+            local(tmp_path / "htdocs", side)
 
     def test_is_a_package_with_its_configuration_in_etc(self, tmp_path: Path, side: Side) -> None:
         with pytest.raises(AgentError, match="configuration from a fixed place"):
