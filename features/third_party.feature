@@ -47,7 +47,7 @@ Feature: Third parties
 
   Scenario: A name comes back as it was written
     When the agent calls POST "thirdparties" with:
-      | name | L'Épicerie "東京" & Fils |
+      | name | L'Épicerie « 東京 » & Fils |
     Then the answer is an id, kept as "shop"
     When the agent calls GET "thirdparties/{shop}"
-    Then the answer's "name" is "L'Épicerie "東京" & Fils"
+    Then the answer's "name" is "L'Épicerie « 東京 » & Fils"
