@@ -7,7 +7,7 @@ require $htdocs . '/master.inc.php';
 require_once DOL_DOCUMENT_ROOT . '/core/lib/admin.lib.php';
 require_once DOL_DOCUMENT_ROOT . '/user/class/user.class.php';
 $user->fetch(1);
-$user->loadRights();
+method_exists($user, 'loadRights') ? $user->loadRights() : $user->getrights();  // since 20, before
 foreach (explode(',', $modules) as $module) {
     $done = activateModule($module, 1);
     if ($done['errors']) {

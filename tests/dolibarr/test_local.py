@@ -75,7 +75,7 @@ def rehearse(sandbox: Sandbox) -> str:
         assert answer.status_code == 200, answer.text
         assert answer.json()["ref"].startswith("FA")
         assert float(answer.json()["total_ht"]) == 288
-        cash = {"datepaye": "2026-06-20", "paymentid": 4, "closepaidinvoices": "yes", "accountid": 1}
+        cash = {"datepaye": 1781913600, "paymentid": 4, "closepaidinvoices": "yes", "accountid": 1}
         created(api.post(f"invoices/{invoice}/payments", json=cash))
         assert api.get(f"invoices/{invoice}").json()["paye"] == "1"
         for gone in ("invoices/6", "thirdparties/6"):
