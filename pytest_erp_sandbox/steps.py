@@ -80,6 +80,15 @@ def answer_has_status(erp_rehearsal: Rehearsal, status: int) -> None:
     expect(erp_rehearsal.answer.status_code == status, shown(erp_rehearsal.answer))
 
 
+@then("the agent was not allowed to")
+def answer_is_a_refusal(erp_api: httpx.Client, erp_rehearsal: Rehearsal) -> None:
+    """The last call was refused for want of a right: with 403, up to Dolibarr 19 with 401."""
+    status = erp_rehearsal.answer.status_code
+    # A key that is not accepted gets 401 everywhere.
+    refused = status == 403 or (status == 401 and erp_api.get("status").is_success)
+    expect(refused, shown(erp_rehearsal.answer))
+
+
 @step(parsers.parse('the answer is an id, kept as "{name}"'))
 def keep_id(erp_rehearsal: Rehearsal, name: str) -> None:
     """The answer is a new record's id; later steps name it ``{name}``."""

@@ -42,6 +42,11 @@ PASSING = {
           | ref   | CREPE-SUCRE |
           | price | 2.5         |
         """,
+    "a refusal": """
+        When the agent calls GET "users/login/admin"
+        Then the answer is 403
+        And the agent was not allowed to
+        """,
     "a list": """
         When the agent calls GET "thirdparties?limit=2"
         Then the answer's "1.name" is "L'Atelier d'Élodie"
@@ -65,6 +70,7 @@ CAFE = 'GET /api/index.php/thirdparties/1 was answered 200: {"id": "1", "name": 
 FAILING = {
     "Then the answer is 200\n": ["the agent has not called anything yet"],
     'When the agent calls GET "thirdparties/1"\nThen the answer is 403': ["Then the answer is 403", CAFE],
+    'When the agent calls GET "thirdparties/1"\nThen the agent was not allowed to': [CAFE],
     'When the agent calls GET "thirdparties/1"\nThen the answer is an id, kept as "x"': ["that is no id", CAFE],
     'When the agent calls GET "thirdparties/999"\nThen the answer is an id, kept as "x"': [
         "that is no id",
@@ -130,6 +136,16 @@ def test_what_is_not_so_is_shown_as_the_step_and_the_reason(project: Project) ->
         last = [line for line in steps.splitlines() if line.startswith(("When", "Then"))][-1]
         assert last in run.text
     assert "steps.feature:3" in run.text
+
+
+def test_a_key_that_is_not_accepted_is_no_right_that_lacks(project: Project) -> None:
+    project.pytester.makeconftest(
+        "from pytest_bdd import when\n"
+        "@when('the key is another')\n"
+        "def other_key(erp_api): erp_api.headers['DOLAPIKEY'] = 'another'\n"
+    )
+    steps = 'When the key is another\nAnd the agent calls GET "thirdparties/1"\nThen the agent was not allowed to'
+    rehearse(project, steps).expect_error("thirdparties/1 was answered 401", failed=1)
 
 
 def test_with_full_trace_the_code_is_shown(project: Project) -> None:
