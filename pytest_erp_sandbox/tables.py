@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from .dolibarr.quarantine import in_words
+from .dolibarr.parts import PARTS
 from .golden import Golden
 from .postgres.inventory import OwnedCount
 from .progress import human_size
@@ -61,7 +61,7 @@ def table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
             age,
             human_size(manifest.size),
             str(manifest.counts.get("tables", "?")),
-            in_words(manifest.quarantine),
+            "all" if manifest.quarantine.keys() >= set(PARTS) else ", ".join(manifest.quarantine) or "none",
         )
     if not entries:
         table.caption = "none"
