@@ -234,6 +234,8 @@ class SandboxSettings(_DatabaseSettings):
 
     name: str = "sandbox"
     """What messages call it; each of several needs a name of its own."""
+    embedded: bool = False
+    """Let the database be on an embedded PostgreSQL (the extra ``demo``), in place of ``dsn`` and ``role``."""
     role: str = "erp_sandbox_role"
     """The role that owns the database and everything in it."""
     may_lose: tuple[str, ...] = ()
@@ -248,8 +250,8 @@ class SandboxSettings(_DatabaseSettings):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        if not self.is_somewhere:
-            raise ValueError("say where the sandbox is: dsn, secret or credentials")
+        if self.is_somewhere == self.embedded:
+            raise ValueError("say where the sandbox is: dsn, secret or credentials, or else embedded = true")
         if self.erp.workload is not None and self.namespace is None:
             raise ValueError("erp.workload needs namespace, too")
         return self
@@ -401,6 +403,8 @@ class Settings(BaseSettings):
         names = [sandbox.name for sandbox in self.all_sandboxes]
         if len(set(names)) < len(names):
             raise ValueError("each of the sandboxes needs a name of its own")
+        if any(sandbox.embedded for sandbox in self.sandboxes):
+            raise ValueError("the embedded server has one sandbox, and several are named: give it as [sandbox]")
         if self.golden.claim is not None and self.all_sandboxes[0].namespace is None:
             raise ValueError("golden.claim needs the sandbox's namespace, too")
         if self.refresh != "never" and not self.prod.is_somewhere and self.prod.dump is None:

@@ -145,6 +145,15 @@ class TestRefused:
     def test_something_that_is_no_table(self, tmp_path: Path) -> None:
         assert "tool.erp-sandbox is not a table" in refusal(tmp_path, "[tool]\nerp-sandbox = 3\n")
 
+    @pytest.mark.parametrize("where", ["", 'embedded = true\ndsn = "postgresql://sandbox/erp"'])
+    def test_a_sandbox_that_is_nowhere_or_in_two_places(self, tmp_path: Path, where: str) -> None:
+        said = refusal(tmp_path, f'[prod]\ndump = "prod.dump"\n[sandbox]\nname = "one"\n{where}\n')
+        assert "say where the sandbox is: dsn, secret or credentials, or else embedded = true" in said
+
+    def test_several_sandboxes_on_the_embedded_server(self, tmp_path: Path) -> None:
+        several = '[[sandboxes]]\nname = "a"\nembedded = true\n[[sandboxes]]\nname = "b"\nembedded = true\n'
+        assert "the embedded server has one sandbox" in refusal(tmp_path, f'[prod]\ndump = "prod.dump"\n{several}')
+
     def test_the_demo_beside_a_prod_of_ones_own(self, tmp_path: Path) -> None:
         assert "demo = true, and a prod or sandbox of your own" in refusal(tmp_path, f"demo = true\n{PAIR}")
 

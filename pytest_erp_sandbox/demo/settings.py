@@ -1,12 +1,16 @@
-"""The demo's coordinates as settings."""
+"""The demo's coordinates as settings, all of them or only where the sandbox is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..settings import ErpSettings, ProdSettings, SandboxSettings, Settings
+
+if TYPE_CHECKING:
+    from .coordinates import DemoSandbox
 
 __all__ = ["with_demo"]
 
@@ -15,19 +19,26 @@ __all__ = ["with_demo"]
 def with_demo(settings: Settings, project: Path) -> Iterator[Settings]:
     """The settings as they are; or, where they ask for the demo, with it running and as prod and sandbox.
 
+    Where only the sandbox's database is to be embedded, the demo's is taken, and nothing else of it.
+
     Args:
-        settings: with or without ``demo``.
+        settings: with or without ``demo`` or ``sandbox.embedded``.
         project: the folder whose demo it is; all who use it share one.
 
     Raises:
         SettingsError: the demo's PostgreSQL is not installed.
     """
-    if not settings.demo:
+    own = settings.sandbox
+    is_embedded = own is not None and own.embedded
+    if not settings.demo and not is_embedded:
         yield settings
         return
     from .use import use_demo
 
     with use_demo(project) as demo:
+        if own is not None and not settings.demo:
+            yield settings.model_copy(update={"sandbox": _embedded(own, demo.sandboxes[0])})
+            return
         places = tuple(
             SandboxSettings(
                 name=sandbox.name,
@@ -41,3 +52,10 @@ def with_demo(settings: Settings, project: Path) -> Iterator[Settings]:
         yield settings.model_copy(
             update={"prod": ProdSettings(dsn=demo.prod_dsn), "sandboxes": places, "golden": golden}
         )
+
+
+def _embedded(own: SandboxSettings, embedded: DemoSandbox) -> SandboxSettings:
+    # The server's port is another one each time it starts; whose keys are encrypted with what may not change with it.
+    unique_id = own.erp.instance_unique_id or embedded.unique_id
+    erp = own.erp.model_copy(update={"instance_unique_id": unique_id})
+    return own.model_copy(update={"dsn": embedded.dsn, "role": embedded.role, "erp": erp})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import site
@@ -31,6 +32,7 @@ from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.demo.use import use_demo
 from pytest_erp_sandbox.errors import PostgresError, SettingsError
 
+from ..postgres.pairs import toolset
 from ..servers import connect, run
 
 _SOMEBODY = Account("somebody", 1, 1, differs=True)
@@ -314,3 +316,30 @@ def _send(folder: Path, signal_number: int) -> None:
                 sent = True
     if not sent:
         pytest.skip("this system does not show its processes in /proc")
+
+
+def test_only_the_sandbox_can_be_the_demos(project: Path, tmp_path: Path) -> None:
+    dump = tmp_path / "prod.dump"
+    with use_demo(project) as demo:
+        pg_dump, prod = toolset(18).program("pg_dump"), demo.prod_dsn.get_secret_value()
+        subprocess.run([pg_dump, "-Fc", "--schema=public", f"--file={dump}", f"--dbname={prod}"], check=True)
+    settings = f'prod.dump = "{dump}"\nsandbox.embedded = true\ngolden.path = "{tmp_path / "golden"}"\n'
+    test = (
+        "def test_one(erp_sandbox, erp_db):\n"
+        "    assert erp_db.execute('SELECT count(*) FROM llx_societe').fetchone() == (12,)\n"
+    )
+    written = {
+        project / "erp-sandbox.toml": settings,
+        project / "test_one.py": test,
+        project / "pytest.ini": "[pytest]\n",
+    }
+    for file, text in written.items():
+        file.write_text(text)
+    try:
+        command = [sys.executable, "-m", "pytest", "--erp-sandbox-reset=scenario", "-p", "no:cacheprovider"]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    finally:
+        for file in written:
+            file.unlink()
+    assert done.returncode == 0, done.stdout
+    assert re.search(rf"golden dump \S+ of {dump}: .*, made in this run", done.stdout), done.stdout
