@@ -58,7 +58,7 @@ def complete(given: dict[str, Any]) -> dict[str, Any]:
     if not prod.keys() & {"dsn", "secret", "dump"}:
         prod = {"dsn": "postgresql:///erp", **prod}
     sandbox = given.get("sandbox", {})
-    if not sandbox.keys() & {"dsn", "secret"}:
+    if not sandbox.keys() & {"dsn", "secret", "embedded"}:
         sandbox = {"dsn": "postgresql:///erp-sandbox", "namespace": "erp-sandbox", **sandbox}
     return {**given, "prod": prod} if "sandboxes" in given else {**given, "prod": prod, "sandbox": sandbox}
 
