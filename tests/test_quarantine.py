@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -254,4 +255,6 @@ class TestARehearsal:
     def test_shows_it_among_golden_dumps(self, project: Project) -> None:
         project.scenarios("all is well")
         project.run().expect(0, passed=1)
-        assert "banner" in project.command("status", COLUMNS="200").stdout
+        assert re.search(r" all +\n", project.command("status", COLUMNS="200").stdout)
+        project.run("--erp-sandbox-quarantine=mail,banner").expect(0, passed=1)
+        assert re.search(r" mail, banner +\n", project.command("status", COLUMNS="200").stdout)
