@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..settings import ErpSettings, ProdSettings, SandboxSettings, Settings
-
-if TYPE_CHECKING:
-    from .coordinates import DemoSandbox
+from .coordinates import Demo, DemoSandbox
 
 __all__ = ["with_demo"]
 
@@ -29,33 +26,34 @@ def with_demo(settings: Settings, project: Path) -> Iterator[Settings]:
         SettingsError: the demo's PostgreSQL is not installed.
     """
     own = settings.sandbox
-    is_embedded = own is not None and own.embedded
-    if not settings.demo and not is_embedded:
+    if not settings.demo and (own is None or not own.embedded):
         yield settings
         return
     from .use import use_demo
 
     with use_demo(project) as demo:
-        if own is not None and not settings.demo:
+        if settings.demo or own is None:
+            yield _all_of(demo, settings)
+        else:
             yield settings.model_copy(update={"sandbox": _embedded(own, demo.sandboxes[0])})
-            return
-        places = tuple(
-            SandboxSettings(
-                name=sandbox.name,
-                dsn=sandbox.dsn,
-                role=sandbox.role,
-                erp=ErpSettings(url=sandbox.url, instance_unique_id=sandbox.unique_id),
-            )
-            for sandbox in demo.sandboxes
+
+
+def _all_of(demo: Demo, settings: Settings) -> Settings:
+    places = tuple(
+        SandboxSettings(
+            name=sandbox.name,
+            dsn=sandbox.dsn,
+            role=sandbox.role,
+            erp=ErpSettings(url=sandbox.url, instance_unique_id=sandbox.unique_id),
         )
-        golden = settings.golden.model_copy(update={"path": demo.golden_path})
-        yield settings.model_copy(
-            update={"prod": ProdSettings(dsn=demo.prod_dsn), "sandboxes": places, "golden": golden}
-        )
+        for sandbox in demo.sandboxes
+    )
+    golden = settings.golden.model_copy(update={"path": demo.golden_path})
+    return settings.model_copy(update={"prod": ProdSettings(dsn=demo.prod_dsn), "sandboxes": places, "golden": golden})
 
 
 def _embedded(own: SandboxSettings, embedded: DemoSandbox) -> SandboxSettings:
-    # The server's port is another one each time it starts; whose keys are encrypted with what may not change with it.
+    # The server's port is another one each time it starts; what keys are encrypted with may not change with it.
     unique_id = own.erp.instance_unique_id or embedded.unique_id
     erp = own.erp.model_copy(update={"instance_unique_id": unique_id})
     return own.model_copy(update={"dsn": embedded.dsn, "role": embedded.role, "erp": erp})
