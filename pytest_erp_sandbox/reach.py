@@ -70,6 +70,8 @@ def cluster_of(settings: Settings) -> Cluster:
 def reached(settings: Settings, on_trouble: Callable[[str], None] = lambda _: None) -> Iterator[Settings]:
     """The settings with every database reachable: its DSN complete, its login read anew for each connection.
 
+    What a sandbox's secret says of its ERP's unique id goes into the settings, too, where they have none.
+
     Raises:
         ClusterError: a Secret cannot be read, or a port not be forwarded to.
     """
@@ -98,8 +100,9 @@ def _reached(
     if place.dsn is not None:
         given = connection_parameters(place.dsn, f"{setting}.dsn")
     read = _reader(settings, place, setting)
-    if read is not None:
-        given.update((name, value.get_secret_value()) for name, value in read().items())
+    said = {} if read is None else dict(read())
+    place = _with_unique_id(place, said.pop("instance_unique_id", None))
+    given.update((name, value.get_secret_value()) for name, value in said.items())
     at = None
     if place.forward is not None:
         workload = _workload(place.forward, place.namespace, f"{setting}.forward")
@@ -115,13 +118,22 @@ def _reached(
     return place.reached(dsn_of(given), None if read is None else login, at)
 
 
+def _with_unique_id(place: _AnyPlace, unique_id: SecretStr | None) -> _AnyPlace:
+    from .settings import SandboxSettings
+
+    if unique_id is None or not isinstance(place, SandboxSettings) or place.erp.instance_unique_id is not None:
+        return place
+    return place.model_copy(update={"erp": place.erp.model_copy(update={"instance_unique_id": unique_id})})
+
+
 def _reader(settings: Settings, place: _AnyPlace, setting: str) -> Callable[[], Mapping[str, SecretStr]] | None:
     if place.secret is None and place.credentials is None:
         return None
-    from .cluster.credentials import KEYS, MountedSecret, SecretReference, StoredSecret
+    from .cluster.credentials import KEYS, UNIQUE_ID_KEY, MountedSecret, SecretReference, StoredSecret
 
     own: Mapping[str, str] = {str(parameter): key for parameter, key in place.secret_keys.items()}
-    keys = {**KEYS, **own}
+    # Prod's unique id, with which its API keys are encrypted, is not for us to read.
+    keys = {**KEYS, **({} if place is settings.prod else UNIQUE_ID_KEY), **own}
     if place.credentials is not None:
         return MountedSecret(place.credentials, keys).read
     assert place.secret is not None

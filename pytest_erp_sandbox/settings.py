@@ -120,9 +120,9 @@ class _DatabaseSettings(Table):
     """A Kubernetes Secret with user and password, ``namespace/name``, read anew for each connection."""
     credentials: Path | None = None
     """A folder that such a Secret is mounted in, read anew for each connection."""
-    secret_keys: dict[Literal["user", "password", "host", "port", "dbname"], str] = {}
+    secret_keys: dict[Literal["user", "password", "host", "port", "dbname", "instance_unique_id"], str] = {}
     """The keys that user, password, host, port and dbname have in the Secret, such as ``{ user = "login" }``; else
-    ``username``, ``password``, ``host``, ``port``, ``dbname``."""
+    ``username``, ``password``, ``host``, ``port``, ``dbname``; a sandbox's may have ``instance-unique-id``, too."""
     namespace: str | None = None
     """The Kubernetes namespace of what belongs to it: of ``forward``, of workloads."""
     forward: str | None = None
@@ -187,6 +187,8 @@ class ProdSettings(_DatabaseSettings):
     def _one_source(self) -> Self:
         if self.is_somewhere and self.dump is not None:
             raise ValueError("give either dsn (or secret) or dump, not both")
+        if "instance_unique_id" in self.secret_keys:
+            raise ValueError("secret-keys: prod's own instance-unique-id is never read, only a sandbox's")
         return self
 
     def database(self) -> ProdDatabase | None:
@@ -205,7 +207,8 @@ class ErpSettings(Table):
     url: str | None = None
     """Its base URL, to which ``/api/index.php`` is added."""
     instance_unique_id: SecretStr | None = None
-    """The sandbox ERP's own ``$dolibarr_main_instance_unique_id``; needed from Dolibarr 18 on, as it encrypts keys."""
+    """The sandbox ERP's own ``$dolibarr_main_instance_unique_id``; needed from Dolibarr 18 on, as it encrypts keys. By
+    default what the sandbox's Secret has as ``instance-unique-id``, if it has."""
     htdocs: Path | None = None
     """A Dolibarr's ``htdocs``, which is served here, in front of the sandbox, in place of an ERP with a ``url``."""
     documents: Path | None = None

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 
-from pytest_erp_sandbox import PostgresError
+from pytest_erp_sandbox import PostgresError, SettingsError
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.postgres.program import run
@@ -114,3 +115,45 @@ def test_credentials_that_do_not_work_any_more_are_said_without_the_password(
     with reached(settings) as complete, pytest.raises(PostgresError, match="password authentication failed") as failure:
         complete.all_sandboxes[0].database().connect()
     assert "a wrong one" not in str(failure.value)
+
+
+def say(folder: Path, key: str, value: str) -> Settings:
+    """The settings, where the sandbox has one more."""
+    file = folder / "erp-sandbox.toml"
+    file.write_text(file.read_text().replace('sandbox = { dsn = "', f'sandbox = {{ {key} = {value}, dsn = "'))
+    loaded = load_settings(folder)
+    assert loaded is not None
+    return loaded
+
+
+@pytest.mark.parametrize("key", ["instance-unique-id", "DOLI_INSTANCE_UNIQUE_ID"])
+def test_a_sandboxs_secret_may_hold_its_erps_unique_id(
+    settings: Settings, rotate: NewLogin, tmp_path: Path, key: str
+) -> None:
+    rotate()
+    (tmp_path / "mount" / "..data" / key).write_text("the-erps-own-id\n")
+    if key != "instance-unique-id":
+        settings = say(tmp_path, "secret-keys", f'{{ instance-unique-id = "{key}" }}')
+    with reached(settings) as complete:
+        (place,) = complete.all_sandboxes
+        assert place.erp.instance_unique_id is not None
+        assert place.erp.instance_unique_id.get_secret_value() == "the-erps-own-id"
+        assert place.erp.instance_unique_id in list(complete.secrets())
+        assert user_of(place.database().connect()) == (tmp_path / "mount" / "..data" / "username").read_text()
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_unique_id_in_the_settings_is_kept(rotate: NewLogin, tmp_path: Path) -> None:
+    rotate()
+    (tmp_path / "mount" / "..data" / "instance-unique-id").write_text("another")
+    with reached(say(tmp_path, "erp", '{ instance-unique-id = "the-settings-own" }')) as complete:
+        (place,) = complete.all_sandboxes
+        assert place.erp.instance_unique_id == SecretStr("the-settings-own")
+
+
+def test_prods_own_unique_id_is_not_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "erp-sandbox.toml").write_text(
+        'prod = { dsn = "", credentials = "mount", secret-keys = { instance-unique-id = "x" } }\nsandbox.dsn = ""\n'
+    )
+    with pytest.raises(SettingsError, match="prod's own instance-unique-id is never read"):
+        load_settings(tmp_path)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from ..errors import ClusterError, SettingsError
 from .api import Cluster, ask
 
-__all__ = ["KEYS", "Credentials", "MountedSecret", "SecretReference", "StoredSecret"]
+__all__ = ["KEYS", "UNIQUE_ID_KEY", "Credentials", "MountedSecret", "SecretReference", "StoredSecret"]
 
 KEYS: Mapping[str, str] = {
     "user": "username",
@@ -24,10 +24,13 @@ KEYS: Mapping[str, str] = {
 }
 """Where each of libpq's parameters stands, as PostgreSQL operators name their keys."""
 
+UNIQUE_ID_KEY = {"instance_unique_id": "instance-unique-id"}
+"""What a sandbox's secret may hold beside: its ERP's own ``$dolibarr_main_instance_unique_id``."""
+
 _NEEDED = ("user", "password")
 
 Credentials = Mapping[str, SecretStr]
-"""Of libpq's parameters, those that a secret holds."""
+"""Of what is asked for, what a secret holds."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class StoredSecret:
     Attributes:
         cluster: where it is.
         reference: which one.
-        keys: where each of libpq's parameters stands in it.
+        keys: where each of libpq's parameters stands in it, and what else is asked for.
     """
 
     cluster: Cluster = field(repr=False)
@@ -82,7 +85,7 @@ class MountedSecret:
 
     Attributes:
         folder: the mount.
-        keys: where each of libpq's parameters stands in it.
+        keys: where each of libpq's parameters stands in it, and what else is asked for.
     """
 
     folder: Path

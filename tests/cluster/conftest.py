@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..docs.conftest import page
 from .kubernetes import Kubernetes, running_kubernetes
+
+__all__ = ["kubernetes", "page"]
 
 
 @pytest.fixture(scope="session")

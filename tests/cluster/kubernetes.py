@@ -147,12 +147,16 @@ class Kubernetes:
                 self.applied.append(body)
                 utils.create_from_dict(self.cluster.core.api_client, body)  # type: ignore[no-untyped-call]
 
+    def account_named(self, name: str) -> None:
+        """Make a service account of the sandbox's namespace, if it is not there."""
+        core: Any = self.cluster.core
+        if name not in [each.metadata.name for each in core.list_namespaced_service_account(self.sandbox).items]:
+            core.create_namespaced_service_account(self.sandbox, {"metadata": {"name": name}})
+
     def bind(self, account: str, namespace: str, *roles: str) -> None:
         """Bind Roles of ``namespace`` to a service account of the sandbox's, which is made if it is not there."""
-        core: Any = self.cluster.core
-        if account not in [each.metadata.name for each in core.list_namespaced_service_account(self.sandbox).items]:
-            core.create_namespaced_service_account(self.sandbox, {"metadata": {"name": account}})
-        rbac = client.RbacAuthorizationV1Api(core.api_client)
+        self.account_named(account)
+        rbac = client.RbacAuthorizationV1Api(self.cluster.core.api_client)
         for role in roles:
             body: Any = {
                 "metadata": {"name": f"{account}-{role}"},
@@ -187,23 +191,42 @@ class Kubernetes:
 
 
 @contextmanager
-def running_kubernetes() -> Iterator[Kubernetes]:
-    """The cluster, with two namespaces that are removed at the end."""
+def running_kubernetes(prod: str = "", sandbox: str = "") -> Iterator[Kubernetes]:
+    """The cluster, with two namespaces that are removed at the end.
+
+    Args:
+        prod: the name of prod's; without one, a name that nobody else has.
+        sandbox: the name of the sandbox's.
+    """
     if not KUBECONFIG:
         pytest.skip("ERP_SANDBOX_TEST_KUBECONFIG does not say where a Kubernetes is (see CONTRIBUTING.md)")
     cluster = connect_cluster(Path(KUBECONFIG))
     mark = secrets.token_hex(3)
-    kubernetes = Kubernetes(cluster, f"erp-{mark}-prod", f"erp-{mark}-sandbox")
-    names = (kubernetes.prod, kubernetes.sandbox)
+    kubernetes = Kubernetes(cluster, prod or f"erp-{mark}-prod", sandbox or f"erp-{mark}-sandbox")
+    made = []
     try:
-        for name in names:
-            namespace: Any = {"metadata": {"name": name}}
-            cluster.core.create_namespace(namespace)
+        for name in (kubernetes.prod, kubernetes.sandbox):
+            _make_namespace(cluster, name)
+            made.append(name)
             until(lambda name=name: _takes_pods(cluster, name), f"pods can be made in namespace {name}")  # type: ignore[misc]
         yield kubernetes
     finally:
-        for name in names:
+        for name in made:
             cluster.core.delete_namespace(name, body=client.V1DeleteOptions(grace_period_seconds=0))
+
+
+def _make_namespace(cluster: Cluster, name: str) -> None:
+    """Make a namespace; one of this name that is being removed is awaited, any other is let alone."""
+
+    def phases() -> list[str]:
+        found: Any = cluster.core.list_namespace(field_selector=f"metadata.name={name}")
+        return [each.status.phase for each in found.items]
+
+    until(lambda: phases() != ["Terminating"], f"namespace {name} is gone")
+    if phases():
+        pytest.skip(f"this cluster has a namespace {name}, which is not this test's: remove it if nobody needs it")
+    body: Any = {"metadata": {"name": name}}
+    cluster.core.create_namespace(body)
 
 
 def _takes_pods(cluster: Cluster, namespace: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.settings import Settings
 
+from ..cluster import test_documentation
 from ..estates import Project, toml
 from . import test_ci, test_stories
 from .conftest import bind
@@ -19,7 +20,7 @@ from .pages import ALL, PAGES, STORIES, Block
 
 SELF_CONTAINED = [block for block in ALL if block.page not in STORIES]
 
-assert test_ci, test_stories  # which tell stories
+assert all((test_ci, test_documentation, test_stories))  # they tell stories
 
 
 def of(*languages: str) -> list[Block]:
