@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from ..estates import BuiltEstate, toml
 from .conftest import UNIQUE_ID, OwnPostgres, bind, write_agent
-from .pages import Page, story
+from .pages import Block, Page, story
 from .shell import Shell
 
 FEATURE = """
@@ -24,10 +27,9 @@ Feature: CI
 
 
 def prepare(shell: Shell, settings: str) -> None:
-    """A project as a checkout has it; pip has nothing to install here."""
+    """A project as a checkout has it."""
     (shell.folder / "pyproject.toml").write_text(settings)
-    (shell.folder / "requirements.txt").touch()
-    shell.stub("pip", '[ "$*" = "install -r requirements.txt" ] && test -f requirements.txt')
+    (shell.folder / "requirements.txt").write_text("pytest-erp-sandbox[demo]\n")
     bind(shell.folder, FEATURE)
     write_agent(shell.folder)
 
@@ -70,6 +72,19 @@ def run_workflow(text: str, shell: Shell, secrets: Mapping[str, str], **replaced
                 assert step["with"]["path"] == variables["ERP_SANDBOX_GOLDEN__PATH"]
         assert done in run_job(shell, job["steps"], variables)
     assert all((shell.folder / name).exists() for name in uploads(rehearse))
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in Page("docs/how-to/ci.md").left if block.language == "yaml"], ids=str
+)
+def test_a_configuration_is_one_for_its_service(block: Block, tmp_path: Path) -> None:
+    """By the schema that is kept of GitHub's workflows, which Gitea's follow, and of GitLab's pipelines."""
+    file = tmp_path / "configuration.yaml"
+    file.write_text(block.text)
+    schema = "vendor.github-workflows" if "\njobs:\n" in block.text else "vendor.gitlab-ci"
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @story("docs/how-to/ci.md")
