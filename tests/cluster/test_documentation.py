@@ -40,6 +40,7 @@ def test_the_page_on_clusters(named_as_written: Kubernetes, page: Page, tmp_path
 
     def deploy(kubernetes: Kubernetes) -> None:
         kubectl.run(f"cd {PROJECT}\n{page.take('sh')}")
+        assert namespaces_of_overlay(page.take("yaml"), kubectl) == {"prod", "rehearsals"}
         kubectl.run(bindings(f"system:serviceaccount:{kubernetes.sandbox}:somebody"))
 
     with running_town(named_as_written, deploy) as town:
@@ -47,6 +48,13 @@ def test_the_page_on_clusters(named_as_written: Kubernetes, page: Page, tmp_path
         for job in ("erp-sandbox-refresh", "erp-sandbox-rehearse"):
             await_image(town.kubernetes, job)
         from_outside(page, town)
+
+
+def namespaces_of_overlay(overlay: str, kubectl: Shell) -> set[str]:
+    """Every namespace that an overlay of ``deploy/kubernetes`` names."""
+    shutil.copytree(DEPLOY, kubectl.folder / "deploy" / "kubernetes")
+    (kubectl.folder / "kustomization.yaml").write_text(overlay)
+    return set(re.findall(r"namespace: (.*)", kubectl.run("kubectl kustomize .")))
 
 
 def await_image(kubernetes: Kubernetes, job: str) -> None:
