@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -258,3 +259,38 @@ class TestARehearsal:
         assert re.search(r" all +\n", project.command("status", COLUMNS="200").stdout)
         project.run("--erp-sandbox-quarantine=mail,banner").expect(0, passed=1)
         assert re.search(r" mail, banner +\n", project.command("status", COLUMNS="200").stdout)
+
+
+class TestPreflight:
+    """Asks it of what is restored in a sandbox, and warns: the next reset closes whatever a rehearsal has opened."""
+
+    def found(self, project: Project) -> dict[str, str]:
+        (finding,) = [
+            each
+            for each in json.loads(project.command("preflight", "--json").stdout)
+            if each["invariant"] == "is quarantined"
+        ]
+        return dict(finding)
+
+    def test_warns_of_what_was_opened_until_the_next_reset(self, project: Project, estate: BuiltEstate) -> None:
+        project.scenarios("all is well")
+        project.run().expect(0, passed=1)
+        assert self.found(project)["status"] == "ok"
+        run(estate.admin(0), "UPDATE llx_cronjob SET status = 1 WHERE rowid = 1")
+        warned = self.found(project)
+        assert (warned["status"], "cron: llx_cronjob, 1 row" in warned["detail"]) == ("warning", True)
+        project.run().expect(0, passed=1)
+        assert self.found(project)["status"] == "ok"
+
+    def test_does_not_wait_for_somebody_elses_reset(self, project: Project, estate: BuiltEstate) -> None:
+        project.scenarios("all is well")
+        project.run().expect(0, passed=1)
+        with connect(estate.admin(0)) as other, other.transaction():
+            other.execute("LOCK llx_const")
+            said = self.found(project)
+        assert (said["status"], "lock timeout" in said["detail"]) == ("skipped", True)
+
+    def test_warns_where_the_settings_switch_it_off(self, project: Project) -> None:
+        settings = project.estate.settings()
+        project.configure({**settings, "quarantine": False})
+        assert self.found(project)["status"] == "warning"

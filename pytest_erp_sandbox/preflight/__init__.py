@@ -10,7 +10,7 @@ from ..postgres.connection import ProdDatabase, SandboxDatabase
 from ..settings import Settings
 from . import invariants
 from .access import access_findings
-from .erps import erp_findings
+from .erps import QuarantineHolds, erp_findings, quarantine_holds
 from .findings import Finding, Report, Status, report_table
 from .invariants import ClientsFor
 from .sides import ProdSide, SandboxSide
@@ -24,6 +24,7 @@ def preflight(
     *,
     require_read_only_role: bool,
     clients_for: ClientsFor,
+    is_quarantined: QuarantineHolds,
 ) -> Report:
     """Ask all invariants of prod and of every sandbox; writes nothing, and leaves no connection open.
 
@@ -32,6 +33,7 @@ def preflight(
         sandboxes: all that this run may wipe.
         require_read_only_role: whether a prod login that can write is a failure, or a warning.
         clients_for: chooses client programs for a pair of servers.
+        is_quarantined: asks a sandbox whether its quarantine holds.
 
     Returns:
         The findings, failures among them: nothing is raised for those.
@@ -64,6 +66,7 @@ def preflight(
                 invariants.server_is_not_prods(copy, truth),
                 invariants.client_programs_fit(copy, truth, clients_for),
                 invariants.wipe_has_room_for_its_locks(copy),
+                is_quarantined(copy),
             ]
     return Report((*reached, *findings))
 
@@ -76,5 +79,6 @@ def preflight_of(settings: Settings) -> Report:
         [place.database() for place in settings.all_sandboxes],
         require_read_only_role=settings.strict or settings.prod.require_read_only_role,
         clients_for=lambda prod, sandbox: choose_clients(toolsets, prod=prod, sandbox=sandbox),
+        is_quarantined=quarantine_holds(settings.quarantine, settings.agent.login),
     )
     return Report((*report.findings, *erp_findings(settings), *access_findings(settings)))

@@ -14,11 +14,13 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from pytest_erp_sandbox.demo.server import Server
+from pytest_erp_sandbox.dolibarr.parts import PARTS
 from pytest_erp_sandbox.errors import PostgresError, PreflightError
 from pytest_erp_sandbox.postgres.adoption import adopt
 from pytest_erp_sandbox.postgres.clients import Clients, choose_clients, installed_toolsets
 from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
 from pytest_erp_sandbox.preflight import invariants, preflight
+from pytest_erp_sandbox.preflight.erps import quarantine_holds
 from pytest_erp_sandbox.preflight.findings import Finding, Report, Status, report_table
 from pytest_erp_sandbox.preflight.invariants import ClientsFor
 from pytest_erp_sandbox.preflight.sides import ProdSide, SandboxSide
@@ -71,7 +73,11 @@ class Estate:
         clients_for: ClientsFor = installed_clients,
     ) -> Report:
         return preflight(
-            prod or self.prod(), sandboxes or [self.sandbox()], require_read_only_role=required, clients_for=clients_for
+            prod or self.prod(),
+            sandboxes or [self.sandbox()],
+            require_read_only_role=required,
+            clients_for=clients_for,
+            is_quarantined=quarantine_holds(PARTS, "ai_agent_sandbox"),
         )
 
     def finding(self, invariant: str, subject: str = "sandbox", report: Report | None = None) -> Finding:
@@ -220,7 +226,13 @@ def test_a_wrong_password_is_a_failure_that_does_not_show_it(estate: Estate) -> 
 
 
 def test_without_a_prod_what_is_about_it_is_skipped(estate: Estate) -> None:
-    report = preflight(None, [estate.sandbox()], require_read_only_role=True, clients_for=installed_clients)
+    report = preflight(
+        None,
+        [estate.sandbox()],
+        require_read_only_role=True,
+        clients_for=installed_clients,
+        is_quarantined=quarantine_holds(PARTS, "ai_agent_sandbox"),
+    )
     skipped = {each.invariant for each in report.findings if each.status is SKIPPED}
     assert skipped == {
         "is reachable",
