@@ -29,7 +29,13 @@ Feature: An agent
       Crêperie du Port in Roscoff is a customer now.
       L'Atelier d'Élodie is in Fougères now.
       """
-    And the changes are as expected
+    And one third party was created with:
+      | nom  | Crêperie du Port |
+      | town | Roscoff          |
+    And one third party was changed with:
+      | nom  | L'Atelier d'Élodie |
+      | town | Fougères           |
+    And nothing else changed
 
   Scenario: What it has no right to, it leaves as it is, and says so
     When the agent is asked "From now on, Crêpe au sucre costs 0.01 euros."

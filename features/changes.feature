@@ -20,6 +20,7 @@ Feature: What a rehearsal changes
     Then the answer is 409
     And nothing changed
 
+  @demo_erp
   Scenario: An invoice and its lines
     When the agent calls POST "invoices" with the JSON:
       """

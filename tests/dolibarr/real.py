@@ -199,6 +199,7 @@ def _install(htdocs: Path, folder: Path, dsn: SecretStr, sink: SmtpSink) -> None
         "MAIN_MONNAIE=EUR",
         "MAIN_INFO_SOCIETE_NOM=Prod",
         "MAIN_MAIL_EMAIL_FROM=erp@prod.example",
+        "NOTIFICATION_EMAIL_FROM=erp@prod.example",
         "MAIN_MAIL_SENDMODE=smtps",
         "MAIN_MAIL_SMTP_SERVER=localhost",
         f"MAIN_MAIL_SMTP_PORT={sink.port}",

@@ -75,8 +75,10 @@ def rehearse(sandbox: Sandbox) -> str:
         assert answer.status_code == 200, answer.text
         assert answer.json()["ref"].startswith("FA")
         assert float(answer.json()["total_ht"]) == 288
+        # Not invoices/…/payments, whose dates 20.0.0 cannot read.
+        amounts = {str(invoice): {"amount": "remain", "multicurrency_amount": ""}}
         cash = {"datepaye": 1781913600, "paymentid": 4, "closepaidinvoices": "yes", "accountid": 1}
-        created(api.post(f"invoices/{invoice}/payments", json=cash))
+        created(api.post("invoices/paymentsdistributed", json={"arrayofamounts": amounts, **cash}))
         assert api.get(f"invoices/{invoice}").json()["paye"] == "1"
         for gone in ("invoices/6", "thirdparties/6"):
             assert api.delete(gone).status_code == 200
@@ -147,10 +149,14 @@ class TestARealDolibarr:
             assert done.returncode == 0, done.stdout
             return done.stdout
 
+        assert re.search(r"3\d passed, 1 skipped", rehearsed())
         # What is written down for the demo is less than what a Dolibarr writes; restored or rewound, it is the same.
-        rehearsed("--erp-sandbox-update-expected")
+        rehearsed("--erp-sandbox-update-expected", "-k", "an_invoice_and_its_lines")
+        feature = tmp_path / "features" / "changes.feature"
+        feature.write_text(feature.read_text().replace("@demo_erp", ""))
         said = rehearsed("--erp-sandbox-strategy=rewind", "--erp-sandbox-verify")
         assert re.search(r"resets: \d\d by rewind .*, 1 by restore", said), said
+        assert "skipped" not in said
         assert real.sink.mails == []
 
     def test_mails_nobody_though_prod_would(self, runs: Runs, real: RealDolibarr, golden: Golden) -> None:
