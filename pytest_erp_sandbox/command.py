@@ -498,11 +498,12 @@ def _what_goes(place: SandboxSettings) -> list[OwnedCount]:
 
 def _encrypted(settings: Settings) -> Iterator[dict[str, Any]]:
     from .dolibarr.encrypted import read_encrypted
+    from .pool import unique_id_in_front
     from .postgres.connection import as_owner
 
     for place in settings.all_sandboxes:
         with place.database().connect() as connection, as_owner(connection, place.role):
-            for found in read_encrypted(connection, place.erp.instance_unique_id):
+            for found in read_encrypted(connection, unique_id_in_front(place)):
                 yield {"sandbox": place.name, **asdict(found)}
 
 

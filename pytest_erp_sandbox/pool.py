@@ -18,7 +18,14 @@ from .reach import erp_up
 from .sandbox import Sandbox
 from .settings import SandboxSettings, Settings
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "unique_id_in_front"]
+
+
+def unique_id_in_front(place: SandboxSettings) -> SecretStr | None:
+    """The unique id of a sandbox's ERP: as the settings have it, or that with which one is served here."""
+    if place.erp.instance_unique_id is None and place.erp.htdocs is not None:
+        return unique_id_of(place.dsn or SecretStr(place.name))
+    return place.erp.instance_unique_id
 
 
 class Pool:
@@ -123,9 +130,9 @@ class Pool:
     def _served(self, lease: Lease) -> SandboxSettings:
         """The leased sandbox's settings, with the ERP that is served here where they say of what."""
         place = self._place(lease)
-        if place.erp.htdocs is None:
+        unique_id = unique_id_in_front(place)
+        if place.erp.htdocs is None or unique_id is None:
             return place
-        unique_id = place.erp.instance_unique_id or unique_id_of(place.dsn or SecretStr(place.name))
         erp = self._local.get(place.name)
         if erp is None:
             erp = LocalDolibarr(place.erp.htdocs, lease.database, unique_id, place.erp.documents)

@@ -203,6 +203,8 @@ def _install(htdocs: Path, folder: Path, dsn: SecretStr, sink: SmtpSink) -> None
         "MAIN_MAIL_SENDMODE=smtps",
         "MAIN_MAIL_SMTP_SERVER=localhost",
         f"MAIN_MAIL_SMTP_PORT={sink.port}",
+        # Dolibarr encrypts what is called a key.
+        "GEOCODER_API_KEY=prod's own",
         "NOTIFICATION_FIXEDEMAIL_BILL_VALIDATE_THRESHOLD_HIGHER_0=boss@customer.example",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -158,6 +159,16 @@ class TestARealDolibarr:
         assert re.search(r"resets: \d\d by rewind .*, 1 by restore", said), said
         assert "skipped" not in said
         assert real.sink.mails == []
+
+    def test_lists_what_prod_has_encrypted_and_the_sandbox_cannot_read(self, runs: Runs, golden: Golden) -> None:
+        with closing(runs.pool()) as pool, pool.rehearsal(golden):
+            pass
+        output, _ = runs.start("status", "--encrypted", "--json").communicate()
+        found = {each["where"]: (each["rows"], each["unreadable"]) for each in json.loads(output)["encrypted"]}
+        assert found["llx_const.value GEOCODER_API_KEY (entity 1)"] == (1, 1)
+        # The agent's own, the only one that is left.
+        keys = [counts for where, counts in found.items() if where.startswith(("llx_user.", "llx_oauth_token."))]
+        assert keys == [(1, 0)]
 
     def test_mails_nobody_though_prod_would(self, runs: Runs, real: RealDolibarr, golden: Golden) -> None:
         real.sink.mails.clear()
