@@ -235,6 +235,15 @@ def _end_orderly_on_sigterm(config: pytest.Config) -> None:
         pass  # not in the main thread: signals are somebody else's
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Take secrets out of log files and live logs; pytest has made their handlers by now."""
+    logs = session.config.pluginmanager.get_plugin("logging-plugin")
+    if logs is not None and session.config.stash[SETTINGS] is not None:
+        for handler in (logs.log_file_handler, logs.log_cli_handler):
+            session.config.stash[REDACTOR].handler(handler)
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     """One line: what is rehearsed where."""
     settings = config.stash[SETTINGS]

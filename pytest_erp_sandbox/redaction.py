@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -73,6 +74,11 @@ class Redactor:
                 (name, self.text(value) if isinstance(value, str) else value) for name, value in report.user_properties
             ]
 
+    def handler(self, handler: logging.Handler) -> None:
+        """Take the secrets out of what a handler writes from now on."""
+        if handler.formatter is not None:
+            handler.setFormatter(_RedactingFormatter(handler.formatter, self))
+
     def data(self, value: Any) -> Any:
         """Data in JSON's types, without secrets; keys are kept."""
         if isinstance(value, str):
@@ -80,6 +86,17 @@ class Redactor:
         if isinstance(value, dict):
             return {key: self.data(each) for key, each in value.items()}
         return [self.data(each) for each in value] if isinstance(value, list) else value
+
+
+class _RedactingFormatter(logging.Formatter):
+    """Another's lines, without secrets; the record is left as it is, for those who assert on it."""
+
+    def __init__(self, other: logging.Formatter, redactor: Redactor) -> None:
+        super().__init__()
+        self._other, self._redactor = other, redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor.text(self._other.format(record))
 
 
 def _spellings(secret: str) -> Iterator[str]:

@@ -160,6 +160,32 @@ def test_logs_of_the_clients(project: Project, estate: BuiltEstate, keys: Path) 
     assert found([*estate.secrets(), *keys.read_text().split()], log + run.text) == []
 
 
+LOGS_ITS_KEY = """
+import logging, os
+
+def test_one(erp_agent_env, caplog):
+    key = erp_agent_env["DOLAPIKEY"]
+    with open(os.environ["ERP_SANDBOX_TEST_KEYS"], "a") as file:
+        file.write(key + "\\n")
+    try:
+        raise ValueError(key)
+    except ValueError:
+        logging.getLogger("theirs").exception("with %s", key)
+    assert key in caplog.text
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["here", "a worker"])
+def test_logs_of_the_tests_themselves(project: Project, keys: Path, workers: tuple[str, ...]) -> None:
+    project.pytester.makepyfile(test_telltale=LOGS_ITS_KEY)
+    run = project.run("--log-file=all.log", "--log-cli-level=debug", *workers).expect(0, passed=1)
+    log = (project.path / "all.log").read_text()
+    if not workers:  # of whom pytest-xdist shows no live log, and each writes into the same file
+        assert run.text.count("with **********") == log.count("with **********") == 1
+        assert log.count("ValueError: **********") == 1
+    assert found(keys.read_text().split(), log + run.text) == []
+
+
 @pytest.mark.parametrize("what", ["prod", "sandbox", "erp"])
 def test_failures_of_our_own(project: Project, estate: BuiltEstate, what: str) -> None:
     settings = estate.settings()
