@@ -111,7 +111,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--erp-sandbox-jobs",
         metavar="N",
-        help="connections that a restore uses (default: 4)",
+        help="connections that a restore uses (default: as many as there are processors here, from 2 to 4)",
     )
     group.addoption(
         "--erp-sandbox-programs",

@@ -176,7 +176,7 @@ def _prepare(
             run_scripts(sandbox.lease, settings.golden.prepare, programs)
     sandbox.check_quarantine()
     with progress.step("dumping the golden state", "tables") as on_progress:
-        dump_sandbox(sandbox.lease, to, programs, jobs=settings.jobs, on_progress=on_progress)
+        dump_sandbox(sandbox.lease, to, programs, jobs=settings.connections, on_progress=on_progress)
     return Manifest(
         source=origin.source,
         made_at=made_at,

@@ -164,7 +164,7 @@ class Sandbox:
                 lease,
                 archive,
                 programs,
-                jobs=self._settings.jobs,
+                jobs=self._settings.connections,
                 leave_out=left_out,
                 on_progress=on_progress,
                 amendment=amendment,

@@ -377,8 +377,9 @@ class Settings(BaseSettings):
     """Leave a failed scenario's sandbox as it is: no later scenario of the run resets it."""
     programs: Path | None = None
     """A folder with pg_dump, pg_restore and psql, before PATH, the distribution's folders and the embedded wheel."""
-    jobs: int = Field(default=4, ge=1)
-    """Connections that a restore uses: more than there are processors, as some wait for the disk."""
+    jobs: int | None = Field(default=None, ge=1)
+    """Connections that a restore uses. By default as many as there are processors here, from 2 to 4: with more of them
+    the largest table takes longer, for which the rest then waits. A large server elsewhere may gain by more."""
     lease_timeout: Duration = timedelta(minutes=30)
     """How long a scenario waits for a sandbox that is in use."""
     report: Files = ()
@@ -418,6 +419,11 @@ class Settings(BaseSettings):
     def all_sandboxes(self) -> tuple[SandboxSettings, ...]:
         """The sandboxes, one or several."""
         return self.sandboxes or ((self.sandbox,) if self.sandbox else ())
+
+    @property
+    def connections(self) -> int:
+        """How many connections a restore uses: ``jobs``, or its default."""
+        return self.jobs or min(4, max(2, os.cpu_count() or 2))
 
     @property
     def journals(self) -> bool:

@@ -95,6 +95,16 @@ def test_paths_are_relative_to_the_project(tmp_path: Path) -> None:
     assert settings.golden.path == tmp_path / "cache"
 
 
+@pytest.mark.parametrize(("processors", "connections"), [(None, 2), (1, 2), (3, 3), (64, 4)])
+def test_a_restore_uses_as_many_connections_as_there_are_processors_within_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int | None, connections: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: processors)
+    text = '[prod]\ndsn = "host=a"\n[sandbox]\ndsn = "host=b"\n'
+    assert load(tmp_path, text).connections == connections
+    assert load(tmp_path, f"jobs = 7\n{text}").connections == 7
+
+
 def test_each_setting_that_is_no_table_has_an_option_and_each_option_a_setting() -> None:
     tables = {"prod", "sandbox", "sandboxes", "golden", "agent", "changes", "cluster"}
     assert set(OVERRIDES) == set(Settings.model_fields) - tables
