@@ -92,7 +92,7 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
     superuser = SandboxDatabase(bench.server.dsn(name), "sandbox.dsn", role=place.role)
     with bench.sandbox.connect() as writer, superuser.connect() as replica:
         replica.execute("SET session_replication_role = replica")
-        rewinds = _Rewinds(bench.sandbox.lease.connection, place.role, writer)
+        rewinds = _Rewinds(bench.sandbox.lease.connection, bench.sandbox.lease.reader, place.role, writer)
         drop_journal(rewinds.connection, place.role)
         round_trip = _median(200, lambda: writer.execute(""))
         single, bulk = _median(200, rewinds.write_one), _median(rounds, rewinds.write_many)
@@ -107,7 +107,7 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         late = rewinds.many(many // 2)
         growth = _size(writer) - size
         rows = rewinds.scenario().rows
-        with_replica = _Rewinds(replica, place.role, writer).many(60)[10:]
+        with_replica = _Rewinds(replica, bench.sandbox.lease.reader, place.role, writer).many(60)[10:]
     return Figures(
         scenario=median(early + late),
         rows=rows,
@@ -129,9 +129,10 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
 
 @dataclass
 class _Rewinds:
-    """The sandbox's own session, and the application's."""
+    """The sandbox's own sessions, and the application's."""
 
     connection: SandboxConnection
+    reader: SandboxConnection
     role: str
     writer: SandboxConnection
 
@@ -147,7 +148,7 @@ class _Rewinds:
         self.writer.execute(_BULK)
 
     def undo(self) -> Rewound:
-        outcome = rewind(self.connection, self.role, _BASELINE)
+        outcome = rewind(self.connection, self.reader, self.role, _BASELINE)
         if isinstance(outcome, Fallback):
             raise SystemExit(f"cannot rewind: {outcome.reason}")
         return outcome

@@ -98,7 +98,7 @@ class TestRewind:
         sessions = set()
         for _ in range(3):
             with reset_by(pool, golden, "rewind") as sandbox:
-                sessions.add(sandbox.lease.connection.info.backend_pid)
+                sessions.add((sandbox.lease.connection.info.backend_pid, sandbox.lease.reader.info.backend_pid))
         assert len(sessions) == 1
 
     @pytest.mark.usefixtures("begun")
@@ -109,11 +109,13 @@ class TestRewind:
                     pass
 
     @pytest.mark.usefixtures("begun")
-    def test_survives_the_end_of_the_session_that_was_kept(
-        self, pool: Pool, golden: Golden, estate: BuiltEstate
+    @pytest.mark.parametrize("kept", ["connection", "reader"])
+    def test_survives_the_end_of_a_session_that_was_kept(
+        self, kept: str, pool: Pool, golden: Golden, estate: BuiltEstate
     ) -> None:
-        with pool.rehearsal(golden) as sandbox:
-            pid = sandbox.lease.connection.info.backend_pid
+        with reset_by(pool, golden, "rewind") as sandbox:
+            pid = getattr(sandbox.lease, kept).info.backend_pid
+        write(estate, *WRITES)
         run(estate.admin(0), f"SELECT pg_terminate_backend({pid}, 5000)")
         with reset_by(pool, golden, "rewind"):
             pass

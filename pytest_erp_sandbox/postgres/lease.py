@@ -61,13 +61,31 @@ class Lease:
         application_name: what every session of this lease is called, those of child programs too.
     """
 
-    def __init__(self, database: SandboxDatabase, connection: SandboxConnection) -> None:
+    def __init__(
+        self, database: SandboxDatabase, connection: SandboxConnection, reader: SandboxConnection | None = None
+    ) -> None:
         self.id = secrets.token_hex(6)
         self.database = database
         self.connection = connection
+        self._reader = reader
         self.application_name = f"{_LEASED} {self.id}"
         connection.execute("SELECT set_config('application_name', %s, false)", [self.application_name])
         self.end_earlier_sessions()
+
+    @property
+    def reader(self) -> SandboxConnection:
+        """Another session, as the sandbox's owner, that only looks, while ``connection`` works; opened at first use.
+
+        It does not have the lease's name: it writes nothing, however late.
+
+        Raises:
+            PostgresError: the server refuses it.
+        """
+        if self._reader is None or not _answers(self._reader):
+            self._reader = self.database.connect()
+            lasting = {**_LASTING, "role": self.database.role, "default_transaction_read_only": "on"}
+            _configure(self._reader, lasting)
+        return self._reader
 
     def check(self) -> None:
         """Ask the server, on the lease's own connection, that it is still held.
@@ -137,6 +155,8 @@ class Lease:
 
     def release(self) -> None:
         """Let the next one have the sandbox; harmless when the connection is already gone."""
+        if self._reader is not None:
+            self._reader.close()
         self.connection.close()
 
     def __enter__(self) -> Self:
@@ -159,7 +179,7 @@ def retake(parked: Lease) -> Lease | None:
     """A new lease on a parked one's session; None, and the session closed, where others have or want the sandbox."""
     with suppress(psycopg.Error):
         if parked.connection.execute("SELECT pg_try_advisory_lock(%s)", [_KEY]).fetchone() == (True,):
-            return Lease(parked.database, parked.connection)
+            return Lease(parked.database, parked.connection, parked._reader)
     parked.release()
     return None
 
@@ -185,7 +205,7 @@ def take_lease(
         for database in databases:
             waiting[database] = connection = database.connect(_WAITING)
             stack.callback(_give_up, connection)
-            connection.execute("SELECT set_config(key, value, false) FROM jsonb_each_text(%s)", [Jsonb(_LASTING)])
+            _configure(connection, _LASTING)
         won = _first_lock(waiting, timeout, on_wait)
         lease = Lease(won, waiting.pop(won))
         # The others are given up, the winner is not.
@@ -242,6 +262,18 @@ def _in_use(waiting: Mapping[SandboxDatabase, SandboxConnection]) -> str:
         with database.connect() as connection:
             lines += [f"  {database} is in use: {who}" for who in holders(connection)]
     return "\n".join(lines)
+
+
+def _answers(connection: SandboxConnection) -> bool:
+    try:
+        connection.execute("")
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _configure(connection: SandboxConnection, settings: Mapping[str, str]) -> None:
+    connection.execute("SELECT set_config(key, value, false) FROM jsonb_each_text(%s)", [Jsonb(dict(settings))])
 
 
 def _give_up(connection: psycopg.Connection[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -78,7 +79,12 @@ class Fallback:
 
 
 def rewind(
-    connection: SandboxConnection, role: str, baseline: str, *, lock_timeout: timedelta = _LOCK_TIMEOUT
+    connection: SandboxConnection,
+    reader: SandboxConnection,
+    role: str,
+    baseline: str,
+    *,
+    lock_timeout: timedelta = _LOCK_TIMEOUT,
 ) -> Rewound | Fallback:
     """Bring the sandbox back to the baseline that ``install_journal`` began with, or say why only a restore does.
 
@@ -87,21 +93,23 @@ def rewind(
 
     Args:
         connection: idle and in autocommit mode; always the same one, as it keeps the plans.
+        reader: likewise, and acting as ``role``. It looks through the catalogue while ``connection`` puts rows back:
+            one takes as long as the other.
         role: the sandbox's owner.
         baseline: what the baseline is called.
         lock_timeout: how long to wait for others.
 
     Raises:
-        PostgresError: others write for longer than ``lock_timeout``; they are named. Or the connection was lost.
-            Nothing was done.
+        PostgresError: others write for longer than ``lock_timeout``; they are named. Or a connection was lost. Nothing
+            was done.
     """
     assert connection.info.transaction_status is TransactionStatus.IDLE
     begun = time.perf_counter()
     grace = _GRACE
     while True:
+        left = lock_timeout.total_seconds() - (time.perf_counter() - begun)
         try:
-            left = lock_timeout.total_seconds() - (time.perf_counter() - begun)
-            rows = _attempt(connection, role, baseline, timedelta(seconds=max(left, 0)), grace)
+            rows = _attempt(connection, reader, role, baseline, timedelta(seconds=max(left, 0)), grace)
             break
         except psycopg.Error as error:
             _roll_back(connection)
@@ -109,6 +117,9 @@ def rewind(
                 grace *= 2
                 continue
             return _explained(error, lock_timeout)
+    if isinstance(rows, Fallback):
+        _roll_back(connection)
+        return rows
     tables = tuple(UndoneTable(shown_name(name), *counts) for name, *counts, _ in rows)
     journals = {bloated for *_, bloated in rows if bloated is not None}
     if journals:
@@ -117,16 +128,55 @@ def rewind(
 
 
 def _attempt(
-    connection: SandboxConnection, role: str, baseline: str, patience: timedelta, grace: timedelta
-) -> list[tuple[Any, ...]]:
+    connection: SandboxConnection,
+    reader: SandboxConnection,
+    role: str,
+    baseline: str,
+    patience: timedelta,
+    grace: timedelta,
+) -> list[tuple[Any, ...]] | Fallback:
+    if not _begin(connection, role, baseline, patience, grace):
+        connection.execute("COMMIT")
+        return []
+    with ThreadPoolExecutor(1) as meanwhile:
+        survey = meanwhile.submit(_survey, reader, grace)
+        undone = _undo(connection)
+    reason, moved = survey.result()
+    if reason is not None:
+        return Fallback(reason)
+    if isinstance(undone, psycopg.Error):
+        raise undone
+    end = sql.SQL("SELECT erp_sandbox_journal.put_sequences_back({}); COMMIT")
+    connection.execute(end.format(sql.Literal(moved)))
+    return undone
+
+
+def _survey(reader: SandboxConnection, grace: timedelta) -> tuple[str | None, str | None]:
+    """Why nothing can be put back, or which sequences have moved, as the server writes such an array."""
+    survey = "SELECT reason, moved::text FROM erp_sandbox_journal.survey(%s)"
+    row = reader.execute(survey, [grace]).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def _undo(connection: SandboxConnection) -> list[tuple[Any, ...]] | psycopg.Error:
+    """What was put back; or why it was not, for which an altered catalogue may be the better reason."""
+    try:
+        return connection.execute("SELECT * FROM erp_sandbox_journal.undo()").fetchall()
+    except psycopg.Error as error:
+        return error
+
+
+def _begin(connection: SandboxConnection, role: str, baseline: str, patience: timedelta, grace: timedelta) -> bool:
+    """Begin the transaction; whether there is anything to undo."""
     # All in one message: each round trip would cost as much as the undo of a table.
     script = sql.SQL(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;"
         " SET LOCAL ROLE {role}; SET LOCAL synchronous_commit = off; SET LOCAL client_min_messages = error;"
-        " SELECT * FROM {rewind}({baseline}, {form}, {patience}, {grace}); COMMIT"
+        " SELECT {begin}({baseline}, {form}, {patience}, {grace})"
     ).format(
         role=sql.Identifier(role),
-        rewind=sql.Identifier(SCHEMA, "rewind"),
+        begin=sql.Identifier(SCHEMA, "begin_rewind"),
         baseline=sql.Literal(baseline),
         form=sql.Literal(form()),
         patience=sql.Literal(patience),
@@ -135,7 +185,7 @@ def _attempt(
     cursor = connection.execute(script)
     for _ in range(5):
         cursor.nextset()
-    return cursor.fetchall()
+    return cursor.fetchone() == (True,)
 
 
 def _is_passing(error: psycopg.Error) -> bool:

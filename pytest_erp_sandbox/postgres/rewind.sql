@@ -21,30 +21,16 @@ BEGIN
 END
 $body$;
 
--- Puts back what was written since the baseline; a line for each table. Raises ES001 for what cannot be put back, and
--- ES002 or ES003 for transactions that would not end.
-CREATE FUNCTION erp_sandbox_journal.rewind(expected_baseline text, expected_form text, patience interval, grace interval)
-    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, bloated text)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-    SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
-    SET timezone = 'UTC' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' SET row_security = off
-    -- Plans are kept: they must be good for journals of any size. Tables are reached by their keys.
-    SET plan_cache_mode = 'force_generic_plan' SET enable_seqscan = off SET jit = off
-    SET max_parallel_workers_per_gather = 0 AS $body$
-#variable_conflict use_column
+-- Begins to put back what was written since the baseline: from here on, nobody else writes. False if nothing was. Raises
+-- ES001 for what cannot be put back, and ES002 or ES003 for transactions that would not end.
+CREATE FUNCTION erp_sandbox_journal.begin_rewind(
+    expected_baseline text, expected_form text, patience interval, grace interval
+) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan'
+    AS $body$
 DECLARE
     baseline record;
     own_xid xid8;
     reason text;
-    dirty oid[];
-    nested oid[];
-    replaced oid[];
-    statement text;
-    enabling text[] := '{}';
-    touched record;
-    undone record;
-    moved erp_sandbox_journal.sequence_state[];
-    sequence erp_sandbox_journal.sequence_state;
 BEGIN
     SELECT *, age(xmin) AS since INTO baseline FROM erp_sandbox_journal.baseline;
     reason := CASE
@@ -65,19 +51,56 @@ BEGIN
     -- No transaction on the whole server has had a number since the last rewind's: nobody has written. (A snapshot would
     -- not tell, it leaves out the youngest that still run.) Only sequences can move without a number.
     IF baseline.since = 1 AND NOT EXISTS (SELECT FROM erp_sandbox_journal.moved_sequences()) THEN
-        RETURN;
+        RETURN false;
     END IF;
 
     -- First: what is still running is older than this, and what comes later is younger.
     own_xid := pg_current_xact_id();
     PERFORM set_config('erp_sandbox.rewinding', own_xid::text, true);
     PERFORM erp_sandbox_journal.await_writers(patience, grace);
+    RETURN true;
+END
+$body$;
 
-    reason := erp_sandbox_journal.altered(baseline.since);
+-- Once it has begun, what another session finds out while the rows are put back: why they cannot be, if the catalogue is
+-- not the baseline's, and which sequences have moved. Of what is being put back, it does not see anything.
+CREATE FUNCTION erp_sandbox_journal.survey(
+    grace interval, OUT reason text, OUT moved erp_sandbox_journal.sequence_state[]
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan' SET jit = off
+    AS $body$
+BEGIN
+    PERFORM set_config('lock_timeout', greatest(1, extract(epoch FROM grace) * 1000)::int::text, true);
+    SELECT 'the catalogue is not as it was (' || erp_sandbox_journal.altered(age(xmin)) || ')' INTO reason
+    FROM erp_sandbox_journal.baseline;
     IF reason IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'the catalogue is not as it was (' || reason || ')';
+        RETURN;
     END IF;
+    SELECT array_agg(state), string_agg(CASE WHEN (state).is_cached THEN format(
+        'the sequence %s has moved, and sessions may hold values of it in store', (state).sequence::regclass) END, '; ')
+    INTO moved, reason FROM erp_sandbox_journal.moved_sequences() AS state;
+END
+$body$;
 
+-- Once it has begun, puts the rows back; a line for each table. Raises ES001 for what cannot be put back.
+CREATE FUNCTION erp_sandbox_journal.undo()
+    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, bloated text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
+    SET timezone = 'UTC' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' SET row_security = off
+    -- Plans are kept: they must be good for journals of any size. Tables are reached by their keys.
+    SET plan_cache_mode = 'force_generic_plan' SET enable_seqscan = off SET jit = off
+    SET max_parallel_workers_per_gather = 0 AS $body$
+#variable_conflict use_column
+DECLARE
+    reason text;
+    dirty oid[];
+    nested oid[];
+    replaced oid[];
+    statement text;
+    enabling text[] := '{}';
+    touched record;
+    undone record;
+BEGIN
     SELECT coalesce(array_agg(DISTINCT relation), '{}'),
         coalesce(array_agg(DISTINCT relation) FILTER (WHERE calls.nested), '{}')
     INTO dirty, nested FROM erp_sandbox_journal.calls;
@@ -89,13 +112,6 @@ BEGIN
 
     SELECT string_agg(format('%s was written, and %s', tables.name, tables.obstacle), '; ' ORDER BY tables.name)
     INTO reason FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND obstacle IS NOT NULL;
-    IF reason IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
-    END IF;
-
-    SELECT array_agg(state), string_agg(CASE WHEN (state).is_cached THEN format(
-        'the sequence %s has moved, and sessions may hold values of it in store', (state).sequence::regclass) END, '; ')
-    INTO moved, reason FROM erp_sandbox_journal.moved_sequences() AS state;
     IF reason IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
     END IF;
@@ -180,10 +196,11 @@ BEGIN
     END LOOP;
     -- Now it is as young as this transaction.
     UPDATE erp_sandbox_journal.baseline SET id = id;
-
-    -- Last: a sequence keeps its value even if the transaction fails.
-    FOREACH sequence IN ARRAY coalesce(moved, '{}') LOOP
-        PERFORM setval(sequence.sequence, sequence.last_value, sequence.is_called);
-    END LOOP;
 END
+$body$;
+
+-- The last step: a sequence keeps its value even if the transaction fails.
+CREATE FUNCTION erp_sandbox_journal.put_sequences_back(moved erp_sandbox_journal.sequence_state[]) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $body$
+SELECT setval(sequence, last_value, is_called) FROM unnest(moved)
 $body$

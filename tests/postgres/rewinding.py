@@ -38,6 +38,7 @@ class JournalledSandbox:
         self.server = server
         self.admin = admin
         self.connection = connection
+        self.reader = _reader(server)
         self.baseline: dict[str, list[Any]] = {}
         self._cleared = 0
 
@@ -73,12 +74,14 @@ class JournalledSandbox:
         """Leave the database."""
         self.admin.close()
         self.connection.close()
+        self.reader.close()
 
     def reconnect(self) -> None:
         """Come back after the server, or somebody, has ended the sandbox's own sessions; or with fresh ones."""
         self.close()
         self.admin = connect(self.server.dsn(DATABASE))
         self.connection = _database(self.server).connect()
+        self.reader = _reader(self.server)
 
     def clear(self) -> None:
         """Forget what a test has made."""
@@ -92,7 +95,7 @@ class JournalledSandbox:
             self.reconnect()
 
     def rewind(self, patience: timedelta = PATIENCE) -> Rewound | Fallback:
-        return rewind(self.connection, ROLE, BASELINE, lock_timeout=patience)
+        return rewind(self.connection, self.reader, ROLE, BASELINE, lock_timeout=patience)
 
     def rewound(self) -> Rewound:
         """Rewind, which must be possible."""
@@ -102,7 +105,7 @@ class JournalledSandbox:
 
     def fallback(self, baseline: str = BASELINE) -> str:
         """Try to rewind, which must not be possible; the reason why."""
-        outcome = rewind(self.connection, ROLE, baseline, lock_timeout=PATIENCE)
+        outcome = rewind(self.connection, self.reader, ROLE, baseline, lock_timeout=PATIENCE)
         assert isinstance(outcome, Fallback), outcome
         return outcome.reason
 
@@ -114,6 +117,12 @@ class JournalledSandbox:
 
 def _database(server: Server) -> SandboxDatabase:
     return SandboxDatabase(server.dsn(DATABASE, LOGIN, SecretStr("x")), "sandbox.dsn", role=ROLE)
+
+
+def _reader(server: Server) -> SandboxConnection:
+    reader = _database(server).connect()
+    reader.execute(f"SET ROLE {ROLE}".encode())
+    return reader
 
 
 @contextmanager

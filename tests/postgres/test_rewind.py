@@ -468,7 +468,7 @@ def test_in_a_session_that_is_a_replica(sandbox: JournalledSandbox) -> None:
     replica = SandboxDatabase(sandbox.server.dsn("rewind"), "sandbox.dsn", role=ROLE)
     with replica.connect() as connection:
         connection.execute("SET session_replication_role = replica")
-        assert isinstance(rewind(connection, ROLE, BASELINE), Rewound)
+        assert isinstance(rewind(connection, sandbox.reader, ROLE, BASELINE), Rewound)
     sandbox.expect_baseline()
 
 
@@ -682,7 +682,7 @@ def test_a_statement_that_has_begun_is_let_through(sandbox: JournalledSandbox) -
     with sandbox.application() as application:
         application.pgconn.send_query(b"UPDATE party SET name = 'slow' || pg_sleep(0.04) WHERE rowid > 1")
         until(sandbox, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'slow'")
-        outcome = rewind(sandbox.connection, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
+        outcome = rewind(sandbox.connection, sandbox.reader, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
         assert isinstance(outcome, Rewound)
         results = iter(application.pgconn.get_result, None)
         assert [result.error_message for result in results] == [b""]
@@ -693,12 +693,24 @@ def test_a_statement_that_begins_during_a_rewind_waits(sandbox: JournalledSandbo
     sandbox.journal(PARTIES, SLOW)
     sandbox.happen("UPDATE party SET name = 'x'")
     with sandbox.application() as application, ThreadPoolExecutor() as pool:
-        rewinding = pool.submit(rewind, sandbox.connection, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
+        rewinding = pool.submit(sandbox.rewind, timedelta(seconds=30))
         until(sandbox, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'journal'")
         application.execute("UPDATE party SET name = 'y' WHERE rowid = 12")
         assert isinstance(rewinding.result(), Rewound)
         found = application.execute("SELECT name FROM party WHERE rowid IN (1, 12) ORDER BY 1").fetchall()
     assert found in ([("party 1",), ("y",)], [("party 1",), ("party 12",)])
+    sandbox.rewound()
+    sandbox.expect_baseline()
+
+
+def test_a_rewind_that_loses_its_reader_has_done_nothing(sandbox: JournalledSandbox) -> None:
+    sandbox.journal(PARTIES)
+    sandbox.happen("UPDATE party SET name = 'x'")
+    sandbox.admin.execute("SELECT pg_terminate_backend(%s, 5000)", [sandbox.reader.info.backend_pid])
+    with pytest.raises(PostgresError, match="the sandbox was not rewound: terminating connection"):
+        sandbox.rewind()
+    assert sandbox.admin.execute("SELECT DISTINCT name FROM party").fetchall() == [("x",)]
+    sandbox.reconnect()
     sandbox.rewound()
     sandbox.expect_baseline()
 
@@ -711,13 +723,13 @@ def test_a_program_that_is_killed_while_it_rewinds(sandbox: JournalledSandbox) -
         "import sys; from pydantic import SecretStr;"
         "from pytest_erp_sandbox.postgres.connection import SandboxDatabase;"
         "from pytest_erp_sandbox.postgres.rewind import rewind;"
-        f"connection = SandboxDatabase(SecretStr(sys.argv[1]), 'dsn', role={ROLE!r}).connect();"
-        f"rewind(connection, {ROLE!r}, {BASELINE!r})"
+        f"database = SandboxDatabase(SecretStr(sys.argv[1]), 'dsn', role={ROLE!r});"
+        f"rewind(database.connect(), database.connect(), {ROLE!r}, {BASELINE!r})"
     )
     with subprocess.Popen([sys.executable, "-c", script, dsn]) as program:
         until(sandbox, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'journal'")
         program.kill()
-    outcome = rewind(sandbox.connection, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
+    outcome = rewind(sandbox.connection, sandbox.reader, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
     assert isinstance(outcome, Rewound)
     sandbox.expect_baseline()
 
