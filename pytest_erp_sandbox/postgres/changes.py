@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import Buffer
 from psycopg.types.datetime import (
     DateLoader,
@@ -168,11 +169,11 @@ def _read(
     unseen = list(_unseen_as_a_whole(connection))
     more = Counter[tuple[str, Kind]]()
     for table in read_pieces(connection, "relation IN (SELECT relation FROM erp_sandbox_journal.calls)"):
-        name = shown_name(table["name"].text)
+        name = shown_name(str(table["name"]))
         if tables is not None and name not in tables:
             continue
         if table["obstacle"] is not None:
-            unseen.append(Unseen(name, table["obstacle"].text))
+            unseen.append(Unseen(name, str(table["obstacle"])))
         elif connection.execute("SELECT erp_sandbox_journal.doubts(%s)", [table["relation"]]).fetchone() != (0,):
             unseen.append(Unseen(name, "statements within statements wrote the same row"))
         else:
@@ -203,7 +204,7 @@ def _changes(connection: SandboxConnection, name: str, table: Pieces) -> Iterato
     with connection.cursor(f"erp_sandbox_changes_{table['relation']}") as cursor:
         for kind, loader in _TIMES.items():
             cursor.adapters.register_loader(kind, loader)
-        cursor.execute(fill(template, table))
+        cursor.execute(sql.Composed([fill(template, table)]))
         yield from _paired(name, table["key_names"], table["column_names"], cursor)
 
 

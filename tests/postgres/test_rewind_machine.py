@@ -218,7 +218,7 @@ MUTANTS = {
 
 
 @pytest.fixture
-def mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mutant]:
+def mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mutant:
     """A mutant, in the place of the scripts for as long as the test runs."""
     made = MUTANTS[request.param]
     assert made.original in query(journal.__package__, made.file)
@@ -228,9 +228,7 @@ def mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         return text.replace(made.original, made.mutated) if file == made.file else text
 
     monkeypatch.setattr(journal, "query", mutant_query)
-    journal._sql.cache_clear()
-    yield made
-    journal._sql.cache_clear()
+    return made
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, indirect=True)
