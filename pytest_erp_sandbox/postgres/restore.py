@@ -7,10 +7,11 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import PIPE, CompletedProcess
 from typing import IO
 
 import psycopg
@@ -19,10 +20,11 @@ from .admission import admitted
 from .amending import UNKNOWN_TO_OLDER_SERVERS, Amendment, load_amended, without_psqls
 from .archive import Archive, Entry
 from .clients import Toolset
-from .connection import as_owner, role_option
+from .connection import SandboxConnection, as_owner, role_option
 from .dump import OnProgress
 from .lease import Lease
 from .locks import USABLE_SHARE, lock_slots
+from .parting import part
 from .program import LineWatcher, ask, finish, run, start
 from .selection import entries_to_restore, standing_objects
 
@@ -89,19 +91,24 @@ def restore(
     amended = [entry for entry in entries if amendment is not None and amendment.concerns(entry)]
     early = {entry.id for entry in amended}
     others = [entry for entry in entries if entry.id not in early]
-    with listing(others) as file, listing(amended) as amended_file, admitted(lease) as admission:
-        options = f"{_SESSION_OPTIONS} {admission}"
+    with ExitStack() as stack:
 
-        def script(entries: Path) -> list[str | Path]:
-            return [toolset.program("pg_restore"), *_SCRIPT, f"--use-list={entries}", archive.path]
+        def script(entries: Sequence[Entry]) -> list[str | Path]:
+            file = stack.enter_context(listing(entries))
+            return [toolset.program("pg_restore"), *_SCRIPT, f"--use-list={file}", archive.path]
 
+        options = f"{_SESSION_OPTIONS} {stack.enter_context(admitted(lease))}"
         before_data = None
         if amendment is not None:
-            before_data = partial(load_amended, lease, script(amended_file), options, amendment, watch)
+            before_data = partial(load_amended, lease, script(amended), options, amendment, watch)
         if toolset.major > connection.info.server_version // 10000:
-            _restore_fitted(lease, toolset, script(file), options, at_once, watch, before_data)
-        else:
-            _restore(lease, script(file), options, jobs, at_once, watch, before_data)
+            _restore_fitted(lease, toolset, script(others), options, at_once, watch, before_data)
+            return
+        # Tables are made in one transaction a session; data, indexes and keys then by pg_restore's own. Both are faster
+        # than pg_restore's ways of doing the whole (figures: make bench).
+        parts = [script(each) for each in part(others, jobs)]
+        done = at_once and _make_tables(lease, parts, options, watch)
+        _restore(lease, script(others), options, jobs, watch, before_data, is_begun=done)
 
 
 @contextmanager
@@ -118,14 +125,12 @@ def _restore(
     script: Sequence[str | Path],
     options: str,
     jobs: int,
-    at_once: bool,
     watch: LineWatcher,
     before_data: Callable[[], None] | None,
+    *,
+    is_begun: bool,
 ) -> None:
-    # Tables are made in one transaction; data, indexes and keys then by several connections at once. Both are faster
-    # than pg_restore's ways of doing the whole (figures: make bench).
     database = lease.database
-    done = at_once and _make_tables(lease, script, options, watch)
     command = [
         *script,
         "--no-password",
@@ -141,34 +146,51 @@ def _restore(
             watch=watch,
         )
 
-    if not done:
+    if not is_begun:
         pg_restore("--section=pre-data")
     if before_data is not None:
         before_data()
     pg_restore("--section=data", "--section=post-data", f"--jobs={jobs}")
 
 
-def _make_tables(lease: Lease, script: Sequence[str | Path], options: str, watch: LineWatcher) -> bool:
+def _make_tables(lease: Lease, parts: Sequence[Sequence[str | Path]], options: str, watch: LineWatcher) -> bool:
     """Run what comes before the data in one go: pg_restore awaits the server's answer to each of a thousand statements.
+
+    Args:
+        lease: of the sandbox.
+        parts: the pg_restore that writes each part; a session makes each.
+        options: further settings of the sessions.
+        watch: is called with each line that pg_restore says.
 
     Returns:
         Whether all of it was done; else nothing was, and pg_restore, which names the entry, will say why.
     """
-    written = ask([*script, "--section=pre-data", "--file=-"])
-    if written.returncode:
-        return False
-    database = lease.database
-    try:
-        with (
-            database.connect(lease.application_name, options) as connection,
-            as_owner(connection, database.role),
-        ):
-            connection.execute(without_psqls(written.stdout))
-    except psycopg.Error:
-        return False
-    for line in written.stderr.decode(errors="replace").splitlines():
-        watch(line)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        written = list(pool.map(lambda part: ask([*part, "--section=pre-data", "--file=-"]), parts))
+        if any(script.returncode for script in written):
+            return False
+        try:
+            with ExitStack() as stack:
+                sessions = [stack.enter_context(_making(lease, options)) for _ in parts]
+                for _ in pool.map(_make, sessions, written):
+                    pass
+        except psycopg.Error:
+            return False
+    for script in written:
+        for line in script.stderr.decode(errors="replace").splitlines():
+            watch(line)
     return True
+
+
+def _make(session: SandboxConnection, script: CompletedProcess[bytes]) -> None:
+    session.execute(without_psqls(script.stdout))
+
+
+@contextmanager
+def _making(lease: Lease, options: str) -> Iterator[SandboxConnection]:
+    database = lease.database
+    with database.connect(lease.application_name, options) as session, as_owner(session, database.role):
+        yield session
 
 
 def _restore_fitted(

@@ -72,6 +72,33 @@ def test_all_of_schema_public_comes_back(
     assert_same(sandbox, prod)
 
 
+@pytest.mark.parametrize("version", ["15", "18"])
+def test_tables_are_made_by_two_sessions_at_once(servers: Servers, version: str, tmp_path: Path) -> None:
+    tables = [f"CREATE TABLE t{n} (id serial PRIMARY KEY)" for n in range(50)]
+    prod, sandbox = make_prod(servers[version], NASTY, *tables), make_sandbox(servers[version])
+
+    with leased(sandbox) as lease:
+        put(lease, dump(prod, tmp_path))
+
+    # As pg_restore makes them, each has a transaction of its own.
+    assert sandbox.values("SELECT count(DISTINCT xmin::text) FROM pg_attrdef") == [2]
+    found, expected = (fingerprint(side.server.dsn(side.name)) for side in (sandbox, prod))
+    assert found == expected
+
+
+def test_a_table_that_cannot_be_made_is_named_whatever_others_were_made(servers: Servers, tmp_path: Path) -> None:
+    elsewhere = ["CREATE SCHEMA elsewhere", "CREATE TYPE elsewhere.mood AS ENUM ('fine')"]
+    tables = [f"CREATE TABLE t{n} (id serial PRIMARY KEY)" for n in range(6)]
+    prod = make_prod(servers["15"], *elsewhere, *tables, "CREATE TABLE u (mood elsewhere.mood)")
+    sandbox = make_sandbox(servers["15"])
+
+    with leased(sandbox) as lease, pytest.raises(PostgresError) as caught:
+        put(lease, dump(prod, tmp_path))
+
+    assert 'schema "elsewhere" does not exist' in str(caught.value)
+    assert "TABLE u" in str(caught.value)
+
+
 def test_newer_programs_restore_into_an_older_server(prods: dict[str, Side], servers: Servers, tmp_path: Path) -> None:
     prod, sandbox, only = prods["15"], make_sandbox(servers["15"]), [toolset(18)]
     clients = choose_clients(only, prod=15, sandbox=15)
