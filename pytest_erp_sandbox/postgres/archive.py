@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import PostgresError
@@ -57,6 +59,24 @@ class Archive:
     entries: Sequence[Entry]
     server_major: int
     dump_major: int
+
+    @cached_property
+    def without_rows(self) -> frozenset[int]:
+        """The numbers of the tables that have no rows in it, where that can be told at a glance."""
+        return frozenset(
+            table
+            for entry in self.entries
+            if entry.kind == "TABLE DATA" and _has_no_rows(self.path / f"{entry.id}.dat.gz")
+            for table in entry.depends_on
+        )
+
+
+def _has_no_rows(file: Path) -> bool:
+    try:
+        with gzip.open(file) as rows:
+            return rows.read(3) == b"\\.\n"
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def read_archive(path: Path, toolsets: Iterable[Toolset]) -> Archive:

@@ -1,19 +1,22 @@
-"""Parting what is made before the data, so that several sessions make it at once, none seeing what another makes."""
+"""Parting what can be made before the data, so that several sessions make it at once, not seeing each other's."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .archive import Entry
 
-__all__ = ["part"]
+__all__ = ["part", "part_early"]
 
 _TABLES = {"COMMENT", "DEFAULT", "SEQUENCE", "SEQUENCE OWNED BY", "TABLE"}
 """What a table is made with, as a rule: whatever else is made before the data stays together."""
 
 _LATER = {"CONSTRAINT", "FK CONSTRAINT", "INDEX", "SEQUENCE SET", "TABLE DATA", "TRIGGER"}
 """What is made with the data, or after it: then all tables are there."""
+
+_AFTER_ROWS = {"CONSTRAINT", "INDEX", "TRIGGER"}
+"""What is made after its table's rows. A foreign key waits for another table's key, too."""
 
 
 def part(entries: Sequence[Entry], parts: int) -> list[list[Entry]]:
@@ -35,6 +38,27 @@ def part(entries: Sequence[Entry], parts: int) -> list[list[Entry]]:
     parted: list[list[Entry]] = [[] for _ in range(parts)]
     for entry in entries:
         parted[list_of[group_of[entry.id]] if entry.id in group_of else 0].append(entry)
+    return parted
+
+
+def part_early(entries: Sequence[Entry], without_rows: Collection[int], parts: int) -> list[list[Entry]]:
+    """What pg_restore makes with the data, or after it, although all that it needs are the tables.
+
+    Sequences' values; and the keys, indexes and triggers of tables without rows, all of a table's in one list.
+
+    Args:
+        entries: of a dump.
+        without_rows: the numbers of the tables without rows.
+        parts: how many lists.
+    """
+    waits_for = {entry.id for entry in entries if entry.kind in _LATER}
+    places: dict[int, int] = {}
+    parted: list[list[Entry]] = [[] for _ in range(parts)]
+    for entry in entries:
+        tables = entry.depends_on.intersection(without_rows)
+        if entry.kind == "SEQUENCE SET" or (entry.kind in _AFTER_ROWS and tables and not entry.depends_on & waits_for):
+            place = places.setdefault(min(tables, default=entry.id), len(places) % parts)
+            parted[place].append(entry)
     return parted
 
 

@@ -6,26 +6,25 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from subprocess import PIPE, CompletedProcess
+from subprocess import PIPE
 from typing import IO
 
-import psycopg
-
 from .admission import admitted
-from .amending import UNKNOWN_TO_OLDER_SERVERS, Amendment, load_amended, without_psqls
+from .amending import UNKNOWN_TO_OLDER_SERVERS, Amendment, load_amended
 from .archive import Archive, Entry
 from .clients import Toolset
-from .connection import SandboxConnection, as_owner, role_option
+from .connection import role_option
 from .dump import OnProgress
 from .lease import Lease
 from .locks import USABLE_SHARE, lock_slots
-from .parting import part
-from .program import LineWatcher, ask, finish, run, start
+from .making import make_at_once
+from .parting import part, part_early
+from .program import LineWatcher, finish, run, start
 from .selection import entries_to_restore, standing_objects
 
 __all__ = ["listing", "restore"]
@@ -89,8 +88,7 @@ def restore(
     at_once = sum(_LOCKS.get(entry.kind, 0) for entry in entries) < USABLE_SHARE * lock_slots(connection)
     watch = _progress(on_progress)
     amended = [entry for entry in entries if amendment is not None and amendment.concerns(entry)]
-    early = {entry.id for entry in amended}
-    others = [entry for entry in entries if entry.id not in early]
+    others = _without(entries, amended)
     with ExitStack() as stack:
 
         def script(entries: Sequence[Entry]) -> list[str | Path]:
@@ -104,11 +102,27 @@ def restore(
         if toolset.major > connection.info.server_version // 10000:
             _restore_fitted(lease, toolset, script(others), options, at_once, watch, before_data)
             return
-        # Tables are made in one transaction a session; data, indexes and keys then by pg_restore's own. Both are faster
-        # than pg_restore's ways of doing the whole (figures: make bench).
-        parts = [script(each) for each in part(others, jobs)]
-        done = at_once and _make_tables(lease, parts, options, watch)
-        _restore(lease, script(others), options, jobs, watch, before_data, is_begun=done)
+
+        def is_made(parts: Sequence[Sequence[Entry]], *sections: str) -> bool:
+            scripts = [[*script(entries), *sections] for entries in parts]
+            return make_at_once(lease, scripts, options, watch)
+
+        # What needs no rows is made in a transaction a session, all else by pg_restore's own jobs: faster than
+        # pg_restore's ways of doing the whole (figures: make bench).
+        is_begun = at_once and is_made(part(others, jobs), "--section=pre-data")
+        if is_begun:
+            empty = [
+                entry for entry in others if entry.kind == "TABLE DATA" and entry.depends_on & archive.without_rows
+            ]
+            early = part_early(others, {table for entry in empty for table in entry.depends_on}, jobs)
+            if is_made(early, "--section=data", "--section=post-data"):
+                others = _without(others, chain(empty, *early))
+        _restore(lease, script(others), options, jobs, watch, before_data, is_begun=is_begun)
+
+
+def _without(entries: Iterable[Entry], some: Iterable[Entry]) -> list[Entry]:
+    left_out = {entry.id for entry in some}
+    return [entry for entry in entries if entry.id not in left_out]
 
 
 @contextmanager
@@ -151,46 +165,6 @@ def _restore(
     if before_data is not None:
         before_data()
     pg_restore("--section=data", "--section=post-data", f"--jobs={jobs}")
-
-
-def _make_tables(lease: Lease, parts: Sequence[Sequence[str | Path]], options: str, watch: LineWatcher) -> bool:
-    """Run what comes before the data in one go: pg_restore awaits the server's answer to each of a thousand statements.
-
-    Args:
-        lease: of the sandbox.
-        parts: the pg_restore that writes each part; a session makes each.
-        options: further settings of the sessions.
-        watch: is called with each line that pg_restore says.
-
-    Returns:
-        Whether all of it was done; else nothing was, and pg_restore, which names the entry, will say why.
-    """
-    with ThreadPoolExecutor(len(parts)) as pool:
-        written = list(pool.map(lambda part: ask([*part, "--section=pre-data", "--file=-"]), parts))
-        if any(script.returncode for script in written):
-            return False
-        try:
-            with ExitStack() as stack:
-                sessions = [stack.enter_context(_making(lease, options)) for _ in parts]
-                for _ in pool.map(_make, sessions, written):
-                    pass
-        except psycopg.Error:
-            return False
-    for script in written:
-        for line in script.stderr.decode(errors="replace").splitlines():
-            watch(line)
-    return True
-
-
-def _make(session: SandboxConnection, script: CompletedProcess[bytes]) -> None:
-    session.execute(without_psqls(script.stdout))
-
-
-@contextmanager
-def _making(lease: Lease, options: str) -> Iterator[SandboxConnection]:
-    database = lease.database
-    with database.connect(lease.application_name, options) as session, as_owner(session, database.role):
-        yield session
 
 
 def _restore_fitted(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_erp_sandbox.postgres.archive import Entry
-from pytest_erp_sandbox.postgres.parting import part
+from pytest_erp_sandbox.postgres.archive import Archive, Entry
+from pytest_erp_sandbox.postgres.parting import part, part_early
 
 from ..servers import Servers
 from .pairs import dump, make_prod
@@ -12,6 +12,14 @@ OBJECTS = [
     "CREATE TYPE mood AS ENUM ('fine')",
     "CREATE FUNCTION one() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
     *(f"CREATE TABLE plain{n} (id serial PRIMARY KEY, other integer REFERENCES plain{n})" for n in range(20)),
+    "INSERT INTO plain3 VALUES (1, 1)",
+    "CREATE INDEX ON plain3 (other)",
+    "CREATE INDEX ON plain4 (other)",
+    "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "CREATE TRIGGER touching3 BEFORE UPDATE ON plain3 FOR EACH ROW EXECUTE FUNCTION touch()",
+    "CREATE TRIGGER touching4 BEFORE UPDATE ON plain4 FOR EACH ROW EXECUTE FUNCTION touch()",
+    "CREATE MATERIALIZED VIEW gathered AS SELECT * FROM plain4",
+    "CREATE UNIQUE INDEX ON gathered (id)",
     "CREATE TABLE moody (id integer, mood mood)",
     "CREATE TABLE counted (id integer DEFAULT one())",
     "CREATE TABLE seen (id integer)",
@@ -26,8 +34,12 @@ OBJECTS = [
 
 
 @pytest.fixture(scope="module")
-def entries(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
-    archive = dump(make_prod(servers["15"], *OBJECTS), tmp_path_factory.mktemp("parting"))
+def archive(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    return dump(make_prod(servers["15"], *OBJECTS), tmp_path_factory.mktemp("parting"))
+
+
+@pytest.fixture(scope="module")
+def entries(archive: Archive) -> list[Entry]:
     return [entry for entry in archive.entries if entry.schema == "public"]
 
 
@@ -63,10 +75,36 @@ def test_what_needs_more_than_a_table_is_in_the_first(entries: list[Entry]) -> N
     first, second = part(entries, 2)
 
     assert names(first, "TABLE") >= {"moody", "counted", "seen", "whole", "piece"}
-    assert {entry.kind for entry in second} == {"TABLE", "SEQUENCE", "SEQUENCE OWNED BY", "DEFAULT", "COMMENT"}
+    assert {entry.kind for entry in second} - {"COMMENT"} == {"TABLE", "SEQUENCE", "SEQUENCE OWNED BY", "DEFAULT"}
     assert "CONSTRAINT plain7_pkey ON plain7" not in names(second, "COMMENT")
 
 
 def test_tables_of_one_family_are_together(entries: list[Entry]) -> None:
     for each in part(entries, 4):
         assert len({"parent", "child"} & names(each, "TABLE")) in (0, 2)
+
+
+def test_tables_without_rows_are_known(archive: Archive) -> None:
+    without_rows = {entry.name for entry in archive.entries if entry.id in archive.without_rows}
+
+    tables = names([*archive.entries], "TABLE DATA")
+    assert without_rows == tables - {"plain3"}
+
+
+def test_what_needs_no_rows_is_early(archive: Archive, entries: list[Entry]) -> None:
+    early = [entry for each in part_early(entries, archive.without_rows, 2) for entry in each]
+
+    tables = {f"plain{n}" for n in range(20)}
+    assert names(early, "SEQUENCE SET") == {f"{table}_id_seq" for table in tables}
+    assert names(early, "CONSTRAINT") == {f"{table} {table}_pkey" for table in tables - {"plain3"}}
+    assert names(early, "INDEX") == {"plain4_other_idx"}
+    assert names(early, "TRIGGER") == {"plain4 touching4"}
+    assert {entry.kind for entry in early} == {"SEQUENCE SET", "CONSTRAINT", "INDEX", "TRIGGER"}
+
+
+def test_what_is_early_of_a_table_is_in_one_part(archive: Archive, entries: list[Entry]) -> None:
+    parted = part_early(entries, archive.without_rows, 3)
+
+    tables = [{table for entry in each for table in entry.depends_on & archive.without_rows} for each in parted]
+    assert all(len(each) > 5 for each in tables)
+    assert len(set().union(*tables)) == sum(map(len, tables))

@@ -82,6 +82,8 @@ def test_tables_are_made_by_two_sessions_at_once(servers: Servers, version: str,
 
     # As pg_restore makes them, each has a transaction of its own.
     assert sandbox.values("SELECT count(DISTINCT xmin::text) FROM pg_attrdef") == [2]
+    keys = "SELECT count(DISTINCT xmin::text) FROM pg_constraint WHERE conname ~ '^t\\d+_pkey$'"
+    assert sandbox.values(keys) == [2]
     found, expected = (fingerprint(side.server.dsn(side.name)) for side in (sandbox, prod))
     assert found == expected
 

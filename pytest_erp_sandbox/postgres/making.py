@@ -1,0 +1,57 @@
+"""Making a dump's objects in one go, by several sessions at once; or none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+
+from .amending import without_psqls
+from .connection import SandboxConnection, as_owner
+from .lease import Lease
+from .program import LineWatcher, ask
+
+__all__ = ["make_at_once"]
+
+
+def make_at_once(lease: Lease, scripts: Sequence[Sequence[str | Path]], options: str, watch: LineWatcher) -> bool:
+    """Run each script as one statement: pg_restore awaits the server's answer to each of a thousand.
+
+    Args:
+        lease: of the sandbox.
+        scripts: the pg_restore that writes each, but for where to; none has rows, or needs what another makes.
+        options: further settings of the sessions, of which each script has one.
+        watch: is called with each line that pg_restore says.
+
+    Returns:
+        Whether all of it was done; else nothing was, and pg_restore, which names the entry, will say why.
+    """
+    with ThreadPoolExecutor(len(scripts)) as pool:
+        written = list(pool.map(lambda script: ask([*script, "--file=-"]), scripts))
+        if any(script.returncode for script in written):
+            return False
+        try:
+            with ExitStack() as stack:
+                sessions = [stack.enter_context(_session(lease, options)) for _ in scripts]
+                making = [
+                    pool.submit(session.execute, without_psqls(script.stdout))
+                    for session, script in zip(sessions, written, strict=True)
+                ]
+                for each in making:
+                    each.result()
+        except psycopg.Error:
+            return False
+    for script in written:
+        for line in script.stderr.decode(errors="replace").splitlines():
+            watch(line)
+    return True
+
+
+@contextmanager
+def _session(lease: Lease, options: str) -> Iterator[SandboxConnection]:
+    database = lease.database
+    with database.connect(lease.application_name, options) as session, as_owner(session, database.role):
+        yield session
