@@ -44,22 +44,27 @@ def part(entries: Sequence[Entry], parts: int) -> list[list[Entry]]:
 def part_early(entries: Sequence[Entry], without_rows: Collection[int], parts: int) -> list[list[Entry]]:
     """What pg_restore makes with the data, or after it, although all that it needs are the tables.
 
-    Sequences' values; and the keys, indexes and triggers of tables without rows, all of a table's in one list.
+    Sequences' values; and the keys, indexes and triggers of tables without rows, with what comments on them: all of a
+    table's in one list.
 
     Args:
         entries: of a dump.
         without_rows: the numbers of the tables without rows.
         parts: how many lists.
     """
-    waits_for = {entry.id for entry in entries if entry.kind in _LATER}
-    places: dict[int, int] = {}
-    parted: list[list[Entry]] = [[] for _ in range(parts)]
+    later = {entry.id for entry in entries if entry.kind in _LATER}
+    whole_of: dict[int, int] = {}
     for entry in entries:
         tables = entry.depends_on.intersection(without_rows)
-        if entry.kind == "SEQUENCE SET" or (entry.kind in _AFTER_ROWS and tables and not entry.depends_on & waits_for):
-            place = places.setdefault(min(tables, default=entry.id), len(places) % parts)
-            parted[place].append(entry)
-    return parted
+        if entry.kind == "SEQUENCE SET":
+            whole_of[entry.id] = entry.id
+        elif entry.kind in _AFTER_ROWS and tables and not entry.depends_on & later:
+            whole_of[entry.id] = min(tables)
+        elif entry.kind == "COMMENT" and entry.depends_on & whole_of.keys():
+            whole_of[entry.id] = whole_of[min(entry.depends_on & whole_of.keys())]
+    list_of = {whole: number % parts for number, whole in enumerate(dict.fromkeys(whole_of.values()))}
+    early = [entry for entry in entries if entry.id in whole_of]
+    return [[entry for entry in early if list_of[whole_of[entry.id]] == number] for number in range(parts)]
 
 
 def _is_apart(group: Sequence[Entry]) -> bool:

@@ -99,7 +99,8 @@ def test_what_needs_no_rows_is_early(archive: Archive, entries: list[Entry]) -> 
     assert names(early, "CONSTRAINT") == {f"{table} {table}_pkey" for table in tables - {"plain3"}}
     assert names(early, "INDEX") == {"plain4_other_idx"}
     assert names(early, "TRIGGER") == {"plain4 touching4"}
-    assert {entry.kind for entry in early} == {"SEQUENCE SET", "CONSTRAINT", "INDEX", "TRIGGER"}
+    assert names(early, "COMMENT") == {"CONSTRAINT plain7_pkey ON plain7"}
+    assert {entry.kind for entry in early} == {"SEQUENCE SET", "CONSTRAINT", "INDEX", "TRIGGER", "COMMENT"}
 
 
 def test_what_is_early_of_a_table_is_in_one_part(archive: Archive, entries: list[Entry]) -> None:

@@ -88,6 +88,26 @@ def test_tables_are_made_by_two_sessions_at_once(servers: Servers, version: str,
     assert found == expected
 
 
+def test_comments_come_back_where_no_table_has_rows(server: Server, tmp_path: Path) -> None:
+    made = ["CREATE TABLE t (id serial PRIMARY KEY, u integer REFERENCES t)", "CREATE INDEX i ON t (u)"]
+    objects = [
+        "TABLE t",
+        "COLUMN t.u",
+        "CONSTRAINT t_pkey ON t",
+        "CONSTRAINT t_u_fkey ON t",
+        "INDEX i",
+        "SEQUENCE t_id_seq",
+    ]
+    prod = make_prod(server, *made, *(f"COMMENT ON {each} IS 'a comment'" for each in objects))
+    sandbox = make_sandbox(server)
+
+    with leased(sandbox) as lease:
+        put(lease, dump(prod, tmp_path))
+
+    comments = "SELECT count(*) FROM pg_description WHERE description = 'a comment'"
+    assert sandbox.values(comments) == [len(objects)]
+
+
 def test_a_table_that_cannot_be_made_is_named_whatever_others_were_made(servers: Servers, tmp_path: Path) -> None:
     elsewhere = ["CREATE SCHEMA elsewhere", "CREATE TYPE elsewhere.mood AS ENUM ('fine')"]
     tables = [f"CREATE TABLE t{n} (id serial PRIMARY KEY)" for n in range(6)]
