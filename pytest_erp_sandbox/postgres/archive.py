@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,12 +63,11 @@ class Archive:
 
     @cached_property
     def without_rows(self) -> frozenset[int]:
-        """The numbers of the tables that have no rows in it, where that can be told at a glance."""
+        """The numbers of those ``TABLE DATA`` that have no rows, where that can be told at a glance."""
         return frozenset(
-            table
+            entry.id
             for entry in self.entries
             if entry.kind == "TABLE DATA" and _has_no_rows(self.path / f"{entry.id}.dat.gz")
-            for table in entry.depends_on
         )
 
 
@@ -75,7 +75,7 @@ def _has_no_rows(file: Path) -> bool:
     try:
         with gzip.open(file) as rows:
             return rows.read(3) == b"\\.\n"
-    except (FileNotFoundError, NotADirectoryError):
+    except (OSError, EOFError, zlib.error):  # it is another format's, or damaged: pg_restore knows
         return False
 
 

@@ -49,13 +49,14 @@ def part_early(entries: Sequence[Entry], without_rows: Collection[int], parts: i
 
     Args:
         entries: of a dump.
-        without_rows: the numbers of the tables without rows.
+        without_rows: the numbers of those ``TABLE DATA`` that have none.
         parts: how many lists.
     """
+    tables_without = _tables_without_rows(entries, without_rows)
     later = {entry.id for entry in entries if entry.kind in _LATER}
     whole_of: dict[int, int] = {}
     for entry in entries:
-        tables = entry.depends_on.intersection(without_rows)
+        tables = entry.depends_on & tables_without
         if entry.kind == "SEQUENCE SET":
             whole_of[entry.id] = entry.id
         elif entry.kind in _AFTER_ROWS and tables and not entry.depends_on & later:
@@ -65,6 +66,17 @@ def part_early(entries: Sequence[Entry], without_rows: Collection[int], parts: i
     list_of = {whole: number % parts for number, whole in enumerate(dict.fromkeys(whole_of.values()))}
     early = [entry for entry in entries if entry.id in whole_of]
     return [[entry for entry in early if list_of[whole_of[entry.id]] == number] for number in range(parts)]
+
+
+def _tables_without_rows(entries: Sequence[Entry], without_rows: Collection[int]) -> set[int]:
+    tables: set[int] = set()
+    others: set[int] = set()
+    for entry in entries:
+        if entry.kind == "TABLE DATA":
+            (tables if entry.id in without_rows else others).update(entry.depends_on)
+        elif entry.kind == "TABLE ATTACH":  # its rows may be among those of the whole
+            others |= entry.depends_on
+    return tables - others
 
 
 def _is_apart(group: Sequence[Entry]) -> bool:

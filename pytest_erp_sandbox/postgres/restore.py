@@ -111,10 +111,8 @@ def restore(
         # pg_restore's ways of doing the whole (figures: make bench).
         is_begun = at_once and is_made(part(others, jobs), "--section=pre-data")
         if is_begun:
-            empty = [
-                entry for entry in others if entry.kind == "TABLE DATA" and entry.depends_on & archive.without_rows
-            ]
-            early = part_early(others, {table for entry in empty for table in entry.depends_on}, jobs)
+            empty = [entry for entry in others if entry.id in archive.without_rows]
+            early = part_early(others, archive.without_rows, jobs)
             if is_made(early, "--section=data", "--section=post-data"):
                 others = _without(others, chain(empty, *early))
         _restore(lease, script(others), options, jobs, watch, before_data, is_begun=is_begun)
