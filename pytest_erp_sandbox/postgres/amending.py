@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from ..errors import PostgresError
-from .archive import Entry
+from .archive import END_OF_COPY, Entry
 from .connection import SandboxConnection, as_owner
 from .lease import Lease
 from .program import LineWatcher, ask
@@ -22,7 +22,6 @@ __all__ = ["UNKNOWN_TO_OLDER_SERVERS", "Amendment", "load_amended", "without_psq
 UNKNOWN_TO_OLDER_SERVERS = b"SET transaction_timeout = 0;\n"
 
 _COPY = re.compile(rb"COPY .* FROM stdin;\n")
-_END_OF_COPY = b"\\.\n"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _play(connection: SandboxConnection, script: bytes) -> None:
         statements.clear()
         try:
             with connection.cursor().copy(line) as copy:
-                for row in iter(lines.readline, _END_OF_COPY):
+                for row in iter(lines.readline, END_OF_COPY):
                     copy.write(row)
         except psycopg.Error as error:
             raise _refused(line, error) from None

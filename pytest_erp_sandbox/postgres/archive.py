@@ -14,7 +14,10 @@ from ..errors import PostgresError
 from .clients import Toolset
 from .program import ask
 
-__all__ = ["Archive", "Entry", "read_archive"]
+__all__ = ["END_OF_COPY", "Archive", "Entry", "read_archive"]
+
+END_OF_COPY = b"\\.\n"
+"""The line after a table's rows."""
 
 _ENTRY = re.compile(
     r"(?P<id>\d+); \d+ \d+ "
@@ -74,7 +77,7 @@ class Archive:
 def _has_no_rows(file: Path) -> bool:
     try:
         with gzip.open(file) as rows:
-            return rows.read(3) == b"\\.\n"
+            return rows.read(len(END_OF_COPY)) == END_OF_COPY
     except (OSError, EOFError, zlib.error):  # it is another format's, or damaged: pg_restore knows
         return False
 

@@ -25,20 +25,15 @@ def part(entries: Sequence[Entry], parts: int) -> list[list[Entry]]:
     Those made before the data are about as many in each, and depend on none in another list. What is not of a table
     alone, a function, a type, a view with its tables, is in the first.
     """
-    group_of = _groups([entry for entry in entries if entry.kind not in _LATER])
-    groups: dict[int, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.id in group_of:
-            groups[group_of[entry.id]].append(entry)
-    loads, list_of = [0] * parts, dict.fromkeys(groups, 0)
-    for each, group in sorted(groups.items(), key=lambda item: _is_apart(item[1])):
-        if _is_apart(group):
-            list_of[each] = loads.index(min(loads))
-        loads[list_of[each]] += len(group)
-    parted: list[list[Entry]] = [[] for _ in range(parts)]
-    for entry in entries:
-        parted[list_of[group_of[entry.id]] if entry.id in group_of else 0].append(entry)
-    return parted
+    groups = _groups([entry for entry in entries if entry.kind not in _LATER])
+    apart = [group for group in groups if _is_apart(group)]
+    loads = [sum(map(len, groups)) - sum(map(len, apart)), *[0] * (parts - 1)]
+    list_of: dict[int, int] = {}
+    for group in apart:
+        number = loads.index(min(loads))
+        loads[number] += len(group)
+        list_of.update({entry.id: number for entry in group})
+    return [[entry for entry in entries if list_of.get(entry.id, 0) == number] for number in range(parts)]
 
 
 def part_early(entries: Sequence[Entry], without_rows: Collection[int], parts: int) -> list[list[Entry]]:
@@ -84,8 +79,8 @@ def _is_apart(group: Sequence[Entry]) -> bool:
     return kinds <= _TABLES and bool(kinds & {"SEQUENCE", "TABLE"})
 
 
-def _groups(entries: Sequence[Entry]) -> dict[int, int]:
-    """For the id of each entry, one that stands for all that it is connected with."""
+def _groups(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries that are connected with one another, each group in the order of ``entries``."""
     known = {entry.id: entry.id for entry in entries}
 
     def root(each: int) -> int:
@@ -96,4 +91,7 @@ def _groups(entries: Sequence[Entry]) -> dict[int, int]:
     for entry in entries:
         for needed in entry.depends_on & known.keys():
             known[root(entry.id)] = root(needed)
-    return {each: root(each) for each in known}
+    groups: dict[int, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[root(entry.id)].append(entry)
+    return list(groups.values())
