@@ -89,6 +89,12 @@ CREATE FUNCTION erp_sandbox_journal.writers() RETURNS text LANGUAGE sql SET sear
     ) AS found
 $$;
 
+-- For how long this transaction waits for a lock; 0 would be for ever.
+CREATE FUNCTION erp_sandbox_journal.limit_waiting(patience interval) RETURNS void LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp AS $$
+SELECT set_config('lock_timeout', greatest(1, extract(epoch FROM patience) * 1000)::int::text, true)
+$$;
+
 -- Waits until no other session's transaction has written anything, and keeps new ones from it until the commit. Raises
 -- ES002 for those that do not end within ``patience``; and ES003 for those that had only begun to write: they cannot end
 -- unless this transaction does, after ``grace``.
@@ -99,7 +105,7 @@ DECLARE
     late text;
 BEGIN
     BEGIN
-        PERFORM set_config('lock_timeout', greatest(1, extract(epoch FROM patience) * 1000)::int::text, true);
+        PERFORM erp_sandbox_journal.limit_waiting(patience);
         LOCK TABLE erp_sandbox_journal.calls IN EXCLUSIVE MODE;
     EXCEPTION WHEN lock_not_available THEN
         RAISE EXCEPTION USING ERRCODE = 'ES002', MESSAGE = coalesce(erp_sandbox_journal.writers(), 'a session');
@@ -118,7 +124,7 @@ BEGIN
         PERFORM pg_sleep(0.002);
     END LOOP;
     -- Likewise, those who are about to.
-    PERFORM set_config('lock_timeout', greatest(1, extract(epoch FROM grace) * 1000)::int::text, true);
+    PERFORM erp_sandbox_journal.limit_waiting(grace);
 END
 $$;
 

@@ -69,7 +69,7 @@ CREATE FUNCTION erp_sandbox_journal.survey(
 ) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan' SET jit = off
     AS $body$
 BEGIN
-    PERFORM set_config('lock_timeout', greatest(1, extract(epoch FROM grace) * 1000)::int::text, true);
+    PERFORM erp_sandbox_journal.limit_waiting(grace);
     SELECT 'the catalogue is not as it was (' || erp_sandbox_journal.altered(age(xmin)) || ')' INTO reason
     FROM erp_sandbox_journal.baseline;
     IF reason IS NOT NULL THEN
