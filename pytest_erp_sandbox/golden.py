@@ -19,7 +19,7 @@ from .errors import GoldenError
 
 __all__ = ["Golden", "GoldenCache", "Manifest", "Source", "newest_of"]
 
-_FORMAT = 2
+_FORMAT = 3
 """Of entries. Those of another version of this package are not ours to judge."""
 
 _MANIFEST = "manifest.json"

@@ -176,7 +176,7 @@ class TestDamage:
 
     def test_is_not_what_another_version_of_this_package_wrote(self, cache: GoldenCache, golden: Golden) -> None:
         file = golden.folder / "manifest.json"
-        file.write_text(json.dumps({"format": 3, "of": "another kind"}))
+        file.write_text(json.dumps({"format": 4, "of": "another kind"}))
         told: list[str] = []
         with cache.locked():
             assert cache.newest(on_damage=told.append, remove_damaged=True) is None

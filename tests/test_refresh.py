@@ -46,7 +46,7 @@ def as_if_made(golden: Golden, when: datetime) -> None:
     from pytest_erp_sandbox.golden import _measured
 
     manifest = _measured(golden.dump, replace(golden.manifest, made_at=when.isoformat()))
-    (golden.folder / "manifest.json").write_text(json.dumps({"format": 2, **asdict(manifest)}))
+    (golden.folder / "manifest.json").write_text(json.dumps({"format": 3, **asdict(manifest)}))
 
 
 def remove_agent(estate: BuiltEstate) -> None:

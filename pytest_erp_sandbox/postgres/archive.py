@@ -68,10 +68,12 @@ class Archive:
     def without_rows(self) -> frozenset[int]:
         """The numbers of those ``TABLE DATA`` that have no rows, where that can be told at a glance."""
         return frozenset(
-            entry.id
-            for entry in self.entries
-            if entry.kind == "TABLE DATA" and _has_no_rows(self.path / f"{entry.id}.dat.gz")
+            entry.id for entry in self.entries if entry.kind == "TABLE DATA" and _has_no_rows(self.rows_file(entry))
         )
+
+    def rows_file(self, entry: Entry) -> Path:
+        """Where a directory-format dump has the rows of a ``TABLE DATA``, gzipped."""
+        return self.path / f"{entry.id}.dat.gz"
 
 
 def _has_no_rows(file: Path) -> bool:

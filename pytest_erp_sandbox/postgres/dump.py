@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from ..errors import PostgresError
+from .archive import read_archive
+from .binary import exported_snapshot, to_binary
 from .blockers import blockers
 from .clients import Toolset
 from .connection import ProdDatabase
@@ -98,25 +100,28 @@ def _locked(prod: ProdDatabase, waited: timedelta) -> PostgresError:
 
 
 def dump_sandbox(lease: Lease, to: Path, toolset: Toolset, *, jobs: int, on_progress: OnProgress) -> None:
-    """Dump the leased sandbox's schema ``public`` into the new folder ``to``.
+    """Dump the leased sandbox's schema ``public`` into the new folder ``to``, the rows of large tables as binary.
 
     Raises:
-        PostgresError: pg_dump failed.
+        PostgresError: pg_dump failed, or the rows cannot be read or written.
     """
     sandbox = lease.database
-    run(
-        [
-            toolset.program("pg_dump"),
-            *_FORMAT,
-            f"--jobs={jobs}",
-            f"--role={sandbox.role}",
-            f"--file={to}",
-            f"--dbname={sandbox.public_conninfo(lease.application_name)}",
-        ],
-        sandbox.secret_environment(),
-        doing=f"pg_dump of the sandbox, {sandbox},",
-        watch=_progress(to, on_progress),
-    )
+    with exported_snapshot(lease) as snapshot:
+        run(
+            [
+                toolset.program("pg_dump"),
+                *_FORMAT,
+                f"--jobs={jobs}",
+                f"--role={sandbox.role}",
+                f"--snapshot={snapshot}",
+                f"--file={to}",
+                f"--dbname={sandbox.public_conninfo(lease.application_name)}",
+            ],
+            sandbox.secret_environment(),
+            doing=f"pg_dump of the sandbox, {sandbox},",
+            watch=_progress(to, on_progress),
+        )
+        to_binary(lease, read_archive(to, [toolset]), snapshot, jobs=jobs)
 
 
 def _progress(folder: Path, on_progress: OnProgress) -> LineWatcher:

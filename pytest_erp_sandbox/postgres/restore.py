@@ -17,6 +17,7 @@ from typing import IO
 from .admission import admitted
 from .amending import UNKNOWN_TO_OLDER_SERVERS, Amendment, load_amended
 from .archive import Archive, Entry
+from .binary import in_binary, load_binary
 from .clients import Toolset
 from .connection import role_option
 from .dump import OnProgress
@@ -96,10 +97,13 @@ def restore(
             return [toolset.program("pg_restore"), *_SCRIPT, f"--use-list={file}", archive.path]
 
         options = f"{_SESSION_OPTIONS} {stack.enter_context(admitted(lease))}"
-        before_data = None
+        before_data: list[Callable[[], None]] = []
         if amendment is not None:
-            before_data = partial(load_amended, lease, script(amended), options, amendment, watch)
+            before_data.append(partial(load_amended, lease, script(amended), options, amendment, watch))
         if toolset.major > connection.info.server_version // 10000:
+            if binary := in_binary(archive, others):
+                others = _without(others, binary)
+                before_data.append(partial(load_binary, lease, archive, binary, options))
             _restore_fitted(lease, toolset, script(others), options, at_once, watch, before_data)
             return
 
@@ -138,7 +142,7 @@ def _restore(
     options: str,
     jobs: int,
     watch: LineWatcher,
-    before_data: Callable[[], None] | None,
+    before_data: Sequence[Callable[[], None]],
     *,
     is_begun: bool,
 ) -> None:
@@ -160,8 +164,8 @@ def _restore(
 
     if not is_begun:
         pg_restore("--section=pre-data")
-    if before_data is not None:
-        before_data()
+    for load in before_data:
+        load()
     pg_restore("--section=data", "--section=post-data", f"--jobs={jobs}")
 
 
@@ -172,14 +176,15 @@ def _restore_fitted(
     options: str,
     at_once: bool,
     watch: LineWatcher,
-    before_data: Callable[[], None] | None,
+    before_data: Sequence[Callable[[], None]],
 ) -> None:
     """Restore by way of a script, from which the settings are taken that the older server does not know."""
-    if before_data is None:
+    if not before_data:
         _play_fitted(lease, toolset, script, options, at_once, watch)
         return
     _play_fitted(lease, toolset, [*script, "--section=pre-data"], options, at_once, watch)
-    before_data()
+    for load in before_data:
+        load()
     _play_fitted(lease, toolset, [*script, "--section=data", "--section=post-data"], options, at_once, watch)
 
 
