@@ -1,24 +1,38 @@
-# Unpacks what comes on stdin, and prints the checksum of it, or "failed" and why. Argument: the folder, which is made.
+# Unpacks what comes on stdin, and prints "whole", or "failed" and why. Argument: the folder, which is made.
 #
-# stdin is a number of units of 64 KiB on a line, then so many units; and so on, until the number 0. The end is said, and
-# not shown by closing stdin: older clusters have no way to close it, and busybox's tar would wait for ever.
+# stdin is, on a line, a number of units of 64 KiB and their checksum, then so many units; and so on, until the number 0.
+# None gets to tar before the checksum was compared. The end is said, and not shown by closing stdin: older clusters have
+# no way to close it, and busybox's tar would wait for ever.
 set -u
+exec 3>&1
 
 # A command that ends with stdin unread never tells older kubelets that it has ended.
 fail() {
-    echo "failed: $1"
+    echo "failed: $1" >&3
     cat >/dev/null
     exit 1
 }
 
-said=$({ mkdir -m 700 "$1" && cd "$1" && mkdir tree && mkfifo copy; } 2>&1) || fail "$said"
+hand_on() {
+    [ "$(md5sum <"$1")" = "$2  -" ] && cat "$1"
+}
+
+said=$({ mkdir -m 700 "$1" && cd "$1" && mkdir tree; } 2>&1) || fail "$said"
 cd "$1" || fail "$1 is gone"
-md5sum <copy >sum &
-while read -r units && [ "$units" -gt 0 ]; do
-    dd bs=65536 count="$units" iflag=fullblock 2>/dev/null || exit 1
-done | tee copy | {
+{
+    # One batch comes in while the one before is handed on.
+    batch=a handing=
+    while read -r units sum && [ "$units" -gt 0 ]; do
+        said=$(dd bs=65536 count="$units" iflag=fullblock of="$batch" 2>&1) || fail "$said"
+        wait $handing || fail "what arrived is not what was sent"
+        hand_on "$batch" "$sum" &
+        handing=$!
+        if [ "$batch" = a ]; then batch=b; else batch=a; fi
+    done
+    wait $handing || fail "what arrived is not what was sent"
+    rm -f a b
+    : >end
+} | {
     said=$(tar -xpf - -C tree 2>&1) || fail "tar: exit code $?: $said"
-    cat >/dev/null # what follows the archive's end counts for the checksum, too
-} || exit 1
-wait
-cat sum
+    cat >/dev/null # what follows the archive's end
+} && [ -e end ] && echo whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 
@@ -19,7 +19,7 @@ from pytest_erp_sandbox.cluster.documents import (
     adopt_documents,
     sync_documents,
 )
-from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.exec import Exec, PodReference, run_in_pod
 
 from .kubernetes import BUSYBOX, IMAGE, Kubernetes
 
@@ -126,8 +126,9 @@ def test_several_folders_are_replaced_and_no_others(ends: Ends) -> None:
     assert ends.at(sandbox, "find * -type f | sort").split() == ["facture/b", "mycompany/a", "secret/own"]
 
 
-@pytest.mark.parametrize("size", [65535, 65536, 2 * 1024 * 1024 - 1536, 2 * 1024 * 1024, 5_000_000])
-def test_sizes_around_the_units_of_the_stream(ends: Ends, size: int) -> None:
+# Of the file: its header before it, and the end after it, take 512 bytes each, or more.
+@pytest.mark.parametrize("size", [65535, 65536, 8 * 1024 * 1024 - 1536, 8 * 1024 * 1024, 20_000_000])
+def test_sizes_around_the_batches_of_the_stream(ends: Ends, size: int) -> None:
     prod, sandbox = ends.fresh()
     ends.at(prod, f"mkdir mycompany && head -c {size} /dev/urandom >mycompany/file")
     ends.sync(prod, sandbox)
@@ -239,6 +240,28 @@ def test_a_volume_that_is_full_is_said_and_the_old_documents_stay(ends: Ends, sm
     with pytest.raises(ClusterError, match=r"cannot be unpacked .*(Wrote only|No space left)(.|\n)*room"):
         ends.sync(prod, sandbox)
     assert ends.at(sandbox, "cat mycompany/old") == "old\n"
+
+
+@pytest.mark.parametrize("damaged", [3, 200, 306])
+def test_what_is_damaged_on_its_way_is_not_unpacked(
+    each_ends: Ends, monkeypatch: pytest.MonkeyPatch, damaged: int
+) -> None:
+    """A write that is not what it was told to be stands for a fault of the network's."""
+    prod, sandbox = each_ends.fresh()
+    each_ends.at(prod, "mkdir mycompany && head -c 20000000 /dev/urandom >mycompany/large")
+    each_ends.at(sandbox, "mkdir mycompany && echo old >mycompany/old")
+    written = 0
+
+    def write_damaged(self: Exec, data: bytes, write: Callable[[Exec, bytes], None] = Exec.write) -> None:
+        nonlocal written
+        written += 1
+        write(self, bytes([data[0] ^ 1]) + data[1:] if written == damaged else data)
+
+    monkeypatch.setattr(Exec, "write", write_damaged)
+    with pytest.raises(ClusterError, match=r"what arrived is not what was sent\n.*Run again"):
+        each_ends.sync(prod, sandbox)
+    assert written >= damaged
+    assert each_ends.at(sandbox, "cat mycompany/old && ls mycompany") == "old\nold\n"
 
 
 @pytest.fixture
