@@ -1,0 +1,112 @@
+"""Commands by either protocol of exec.
+
+The server here stands for an API server of Kubernetes 1.30 or newer, which speaks the newer protocol; the Kubernetes of
+the other tests may know the older one alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import IO
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from kubernetes import client
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
+
+from pytest_erp_sandbox import ClusterError
+from pytest_erp_sandbox.cluster.api import Cluster
+from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.unpack import unpack
+
+POD = PodReference("erp-sandbox", "web")
+STDIN, STDOUT, STDERR, STATUS = range(4)
+
+spoken: list[str | None] = []
+
+
+def run_here(connection: ServerConnection) -> None:
+    """Run the command of an exec on this machine."""
+    assert connection.request is not None
+    spoken.append(connection.subprotocol)
+    command = parse_qs(urlsplit(connection.request.path).query)["command"]
+    with Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as program:
+        assert program.stdin is not None
+        threading.Thread(target=tell, args=(connection, program), daemon=True).start()
+        try:
+            for message in connection:
+                assert isinstance(message, bytes)
+                assert message[0] == STDIN  # nobody counts on closing it, which the newer protocol has a message for
+                program.stdin.write(message[1:])
+                program.stdin.flush()
+        except (ConnectionClosed, BrokenPipeError):
+            pass
+
+
+def tell(connection: ServerConnection, program: Popen[bytes]) -> None:
+    assert program.stdout is not None
+    assert program.stderr is not None
+    readers = [
+        threading.Thread(target=pass_on, args=(connection, channel, stream))
+        for channel, stream in ((STDOUT, program.stdout), (STDERR, program.stderr))
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    code = program.wait()
+    failure = {"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]}}
+    connection.send(bytes([STATUS]) + json.dumps(failure if code else {"status": "Success"}).encode())
+
+
+def pass_on(connection: ServerConnection, channel: int, stream: IO[bytes]) -> None:
+    while some := os.read(stream.fileno(), 1 << 16):
+        connection.send(bytes([channel]) + some)
+
+
+@pytest.fixture(params=["v4.channel.k8s.io", "v5.channel.k8s.io"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def cluster(protocol: str) -> Iterator[Cluster]:
+    spoken.clear()
+    protocols = [Subprotocol(protocol)]
+    with serve(run_here, "127.0.0.1", 0, subprotocols=protocols, max_size=None, compression=None) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.socket.getsockname()[1]
+        yield Cluster(client.Configuration(host=f"http://127.0.0.1:{port}"), POD.namespace)
+
+
+def test_output_and_exit_code_come_back(cluster: Cluster, protocol: str) -> None:
+    assert run_in_pod(cluster, POD, ["printf", r"a\0b\377"], doing="a test") == "a\0b\udcff"
+    with pytest.raises(ClusterError, match=r"a test in pod erp-sandbox/web failed \(exit code 3\): no luck"):
+        run_in_pod(cluster, POD, ["sh", "-c", "echo no luck >&2; exit 3"], doing="a test")
+    assert spoken == [protocol] * 2
+
+
+def test_an_archive_is_unpacked(cluster: Cluster, protocol: str, tmp_path: Path) -> None:
+    content = {f"f{size}": os.urandom(size) for size in (0, 1, 65536, 20_000_000)}
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, each in content.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(each)
+            tar.addfile(entry, io.BytesIO(each))
+    sent: list[int] = []
+
+    unpack(cluster, POD, str(tmp_path / "new"), [memoryview(archive.getvalue())], sent.append)
+
+    assert {file.name: file.read_bytes() for file in (tmp_path / "new/tree").iterdir()} == content
+    assert sent[-1] >= archive.tell()
+    assert spoken == [protocol]
