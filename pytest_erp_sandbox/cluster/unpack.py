@@ -15,8 +15,8 @@ from .exec import Exec, PodReference
 __all__ = ["script", "unpack"]
 
 _UNIT = 1 << 16
-_UNITS = 128
-"""What is announced, checked and unpacked at once: 8 MiB."""
+_BATCH = 128 * _UNIT
+"""Bytes that are announced, checked and unpacked at once."""
 
 _AHEAD = 2
 """How much of it is read before it can be sent."""
@@ -58,9 +58,18 @@ def unpack(
                     raise _failed(folder, pod, said)
                 done += _UNIT
                 on_sent(done)
-        answer = b"".join(bytes(piece) for piece in target.output()).decode(errors="replace")
-        if target.wait() != 0 or answer != _WHOLE:
+        # Where it failed, it does not end before its stdin does.
+        answer = b"".join(_until_said(target.output())).decode(errors="replace")
+        if answer != _WHOLE or target.wait() != 0:
             raise _failed(folder, pod, answer or target.reason)
+
+
+def _until_said(pieces: Iterable[memoryview]) -> Iterator[bytes]:
+    """What is said, until the end of a line."""
+    for said in map(bytes, pieces):
+        yield said
+        if said.endswith(b"\n"):
+            return
 
 
 def _failed(folder: str, pod: PodReference, said: str) -> ClusterError:
@@ -77,14 +86,16 @@ def _in_batches(pieces: Iterable[memoryview]) -> Iterator[tuple[bytes, bytes]]:
 
     The last is filled up with zeros, as tar archives may be; and then there is one of no units.
     """
-    rest = bytearray()
+    size, gathered = 0, list[memoryview]()
     for piece in pieces:
-        rest += piece
-        while len(rest) >= _UNIT * _UNITS:
-            yield _announced(bytes(rest[: _UNIT * _UNITS]))
-            del rest[: _UNIT * _UNITS]
-    if rest:
-        yield _announced(bytes(rest).ljust(-(-len(rest) // _UNIT) * _UNIT, b"\0"))
+        while size + len(piece) >= _BATCH:
+            missing = _BATCH - size
+            yield _announced(b"".join([*gathered, piece[:missing]]))
+            size, gathered, piece = 0, [], piece[missing:]
+        size += len(piece)
+        gathered.append(piece)
+    if size:
+        yield _announced(b"".join(gathered).ljust(-(-size // _UNIT) * _UNIT, b"\0"))
     yield b"0\n", b""
 
 
