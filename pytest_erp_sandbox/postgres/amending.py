@@ -12,7 +12,7 @@ import psycopg
 
 from ..errors import PostgresError
 from .archive import END_OF_COPY, Entry
-from .connection import SandboxConnection, as_owner
+from .connection import SandboxConnection
 from .lease import Lease
 from .program import LineWatcher, ask
 
@@ -61,8 +61,7 @@ def load_amended(
     said = written.stderr.decode(errors="replace")
     if written.returncode:
         raise PostgresError(f"pg_restore cannot read {script[-1]}: {said.strip()}")
-    database = lease.database
-    with database.connect(lease.application_name, options) as connection, as_owner(connection, database.role):
+    with lease.at_work(options) as connection:
         _play(connection, without_psqls(written.stdout).replace(UNKNOWN_TO_OLDER_SERVERS, b"", 1))
         # The dump has an encoding of its own.
         connection.execute("SET LOCAL client_encoding = 'UTF8'")

@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from psycopg import IsolationLevel, sql
+from psycopg import sql
 
 from ..errors import PostgresError
 from ._sql import query
 from .archive import Archive, Entry
-from .connection import SandboxConnection, as_owner
+from .connection import SandboxConnection
 from .lease import Lease
 
 __all__ = ["exported_snapshot", "in_binary", "load_binary", "to_binary"]
@@ -32,7 +32,8 @@ _WORTH_IT = 1 << 20
 """Compressed bytes of a table's rows from which on it pays: as text they take a server some 0.1 s."""
 
 _AS_PG_DUMP = (
-    "-c row_security=off"  # hidden rows are an error
+    "-c default_transaction_isolation=repeatable\\ read -c default_transaction_read_only=on"
+    " -c row_security=off"  # hidden rows are an error
     " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
 )
 
@@ -45,7 +46,7 @@ _BINARY = b" FROM stdin (FORMAT binary);\n"
 @contextmanager
 def exported_snapshot(lease: Lease) -> Iterator[str]:
     """What the leased sandbox holds at this moment, by a name that ``pg_dump --snapshot`` takes."""
-    with _session(lease) as session:
+    with lease.at_work(_AS_PG_DUMP) as session:
         row = session.execute("SELECT pg_export_snapshot()").fetchone()
         assert row is not None
         yield row[0]
@@ -72,7 +73,7 @@ def to_binary(lease: Lease, archive: Archive, snapshot: str, *, jobs: int) -> No
     def write(table: str) -> None:
         statement = statements[table].replace(_TEXT, b" TO stdout (FORMAT binary)")
         with (
-            _session(lease, snapshot) as session,
+            _looking_at(lease, snapshot) as session,
             session.cursor().copy(statement) as rows,
             gzip.open(files[table], "wb", compresslevel=1) as file,
         ):
@@ -80,7 +81,7 @@ def to_binary(lease: Lease, archive: Archive, snapshot: str, *, jobs: int) -> No
                 file.write(some)
 
     try:
-        with _session(lease, snapshot) as session, ThreadPoolExecutor(jobs) as pool:
+        with _looking_at(lease, snapshot) as session, ThreadPoolExecutor(jobs) as pool:
             plain = session.execute(query(__package__, "plain_tables.sql"), {"tables": large}).fetchall()
             tables = [table for (table,) in plain]
             list(pool.map(write, tables))
@@ -113,8 +114,8 @@ def load_binary(lease: Lease, archive: Archive, entries: Sequence[Entry], option
     Raises:
         PostgresError: the dump cannot be read, or the server refused a row; the message tells no rows.
     """
-    database, statements = lease.database, _statements_of(archive)
-    with database.connect(lease.application_name, options) as session, as_owner(session, database.role):
+    statements = _statements_of(archive)
+    with lease.at_work(options) as session:
         for entry in entries:
             try:
                 with (
@@ -135,15 +136,10 @@ def _is_large(file: Path) -> bool:
 
 
 @contextmanager
-def _session(lease: Lease, snapshot: str | None = None) -> Iterator[SandboxConnection]:
-    """A session of the lease that sees what the sandbox held at one moment."""
-    database = lease.database
-    with database.connect(lease.application_name, _AS_PG_DUMP) as session:
-        session.isolation_level, session.read_only = IsolationLevel.REPEATABLE_READ, True
-        with as_owner(session, database.role):
-            if snapshot is not None:
-                session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-            yield session
+def _looking_at(lease: Lease, snapshot: str) -> Iterator[SandboxConnection]:
+    with lease.at_work(_AS_PG_DUMP) as session:
+        session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+        yield session
 
 
 def _statements_of(archive: Archive) -> dict[str, bytes]:

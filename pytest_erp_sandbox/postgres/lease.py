@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 import selectors
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from ..errors import LeaseError
 from ._sql import query
-from .connection import APPLICATION_NAME, SandboxConnection, SandboxDatabase
+from .connection import APPLICATION_NAME, SandboxConnection, SandboxDatabase, as_owner
 
 __all__ = ["Lease", "holders", "retake", "take_lease"]
 
@@ -86,6 +86,20 @@ class Lease:
             lasting = {**_LASTING, "role": self.database.role, "default_transaction_read_only": "on"}
             _configure(self._reader, lasting)
         return self._reader
+
+    @contextmanager
+    def at_work(self, options: str = "") -> Iterator[SandboxConnection]:
+        """Another session, as the sandbox's owner, in one transaction; the next lease ends what is left of it.
+
+        Args:
+            options: settings of the session, ``-c name=value …``.
+
+        Raises:
+            PostgresError: the server refuses it.
+        """
+        database = self.database
+        with database.connect(self.application_name, options) as session, as_owner(session, database.role):
+            yield session
 
     def check(self) -> None:
         """Ask the server, on the lease's own connection, that it is still held.

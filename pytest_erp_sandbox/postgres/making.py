@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 
 from .amending import without_psqls
-from .connection import SandboxConnection, as_owner
 from .lease import Lease
 from .program import LineWatcher, ask
 
@@ -35,7 +34,7 @@ def make_at_once(lease: Lease, scripts: Sequence[Sequence[str | Path]], options:
             return False
         try:
             with ExitStack() as stack:
-                sessions = [stack.enter_context(_session(lease, options)) for _ in scripts]
+                sessions = [stack.enter_context(lease.at_work(options)) for _ in scripts]
                 making = [
                     pool.submit(session.execute, without_psqls(script.stdout))
                     for session, script in zip(sessions, written, strict=True)
@@ -48,10 +47,3 @@ def make_at_once(lease: Lease, scripts: Sequence[Sequence[str | Path]], options:
         for line in script.stderr.decode(errors="replace").splitlines():
             watch(line)
     return True
-
-
-@contextmanager
-def _session(lease: Lease, options: str) -> Iterator[SandboxConnection]:
-    database = lease.database
-    with database.connect(lease.application_name, options) as session, as_owner(session, database.role):
-        yield session
