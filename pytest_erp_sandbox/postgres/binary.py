@@ -12,13 +12,12 @@ import re
 import shutil
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from ..errors import PostgresError
 from ._sql import query
@@ -26,7 +25,7 @@ from .archive import Archive, Entry
 from .connection import SandboxConnection
 from .lease import Lease
 
-__all__ = ["exported_snapshot", "in_binary", "load_binary", "to_binary"]
+__all__ = ["Snapshot", "in_binary", "load_binary", "snapshot_of", "to_binary"]
 
 _WORTH_IT = 1 << 20
 """Compressed bytes of a table's rows from which on it pays: as text they take a server some 0.1 s."""
@@ -37,61 +36,76 @@ _AS_PG_DUMP = (
     " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
 )
 
+_AT_ONCE = 1 << 18
+"""Bytes of rows that are compressed at once."""
+
 # A table whose name pg_dump quotes does not match: its rows stay text.
 _COPY = re.compile(rb"COPY public\.(?P<table>[a-z_][a-z0-9_]*) \([^()]*\) FROM stdin(?: \(FORMAT binary\))?;\n")
 _TEXT = b" FROM stdin;\n"
 _BINARY = b" FROM stdin (FORMAT binary);\n"
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a sandbox held at one moment.
+
+    Attributes:
+        name: what ``pg_dump --snapshot`` takes.
+        session: sees it, as the sandbox's owner, and can only read.
+    """
+
+    name: str
+    session: SandboxConnection
+
+
 @contextmanager
-def exported_snapshot(lease: Lease) -> Iterator[str]:
-    """What the leased sandbox holds at this moment, by a name that ``pg_dump --snapshot`` takes."""
+def snapshot_of(lease: Lease) -> Iterator[Snapshot]:
+    """What the leased sandbox holds now, for as long as this context."""
     with lease.at_work(_AS_PG_DUMP) as session:
         row = session.execute("SELECT pg_export_snapshot()").fetchone()
         assert row is not None
-        yield row[0]
+        yield Snapshot(row[0], session)
 
 
-def to_binary(lease: Lease, archive: Archive, snapshot: str, *, jobs: int) -> None:
+def to_binary(archive: Archive, snapshot: Snapshot, on_written: Callable[[], None]) -> None:
     """Write the rows of a dump's large tables once more, as binary, where all their columns are of plain types.
 
     Args:
-        lease: of the sandbox that was dumped.
         archive: the dump, in directory format; nobody uses it yet.
         snapshot: what was dumped.
-        jobs: connections to use.
+        on_written: is called each time that some more is written.
 
     Raises:
         PostgresError: the rows cannot be read, or not be written.
     """
     contents_file = archive.path / "toc.dat"
-    contents = contents_file.read_bytes()
-    statements = _statements(contents)
-    files = {entry.name: archive.rows_file(entry) for entry in archive.entries if entry.kind == "TABLE DATA"}
-    large = [table for table, file in files.items() if table in statements and _is_large(file)]
-
-    def write(table: str) -> None:
-        statement = statements[table].replace(_TEXT, b" TO stdout (FORMAT binary)")
-        with (
-            _looking_at(lease, snapshot) as session,
-            session.cursor().copy(statement) as rows,
-            gzip.open(files[table], "wb", compresslevel=1) as file,
-        ):
-            for some in rows:
-                file.write(some)
-
     try:
-        with _looking_at(lease, snapshot) as session, ThreadPoolExecutor(jobs) as pool:
-            plain = session.execute(query(__package__, "plain_tables.sql"), {"tables": large}).fetchall()
-            tables = [table for (table,) in plain]
-            list(pool.map(write, tables))
-        for statement in map(statements.__getitem__, tables):
-            contents = contents.replace(_string(statement), _string(statement.replace(_TEXT, _BINARY)))
+        contents = contents_file.read_bytes()
+        statements = _statements(contents)
+        files = {entry.name: archive.rows_file(entry) for entry in archive.entries if entry.kind == "TABLE DATA"}
+        large = [name for name, file in files.items() if statements.get(name, b"").endswith(_TEXT) and _is_large(file)]
+        plain = snapshot.session.execute(query(__package__, "plain_tables.sql"), {"tables": large}).fetchall()
+        for (table,) in plain:
+            text = statements[table]
+            _write(snapshot.session, text.replace(_TEXT, b" TO stdout (FORMAT binary)"), files[table], on_written)
+            contents = contents.replace(_string(text), _string(text.replace(_TEXT, _BINARY)))
         contents_file.write_bytes(contents)
     except psycopg.Error as error:
-        raise PostgresError(f"the rows of {lease.database} cannot be dumped: {_reason(error)}") from None
+        raise PostgresError(f"the rows of large tables cannot be dumped: {_reason(error)}") from None
     except OSError as error:
         raise PostgresError(f"{archive.path} cannot be written: {error.strerror or error}") from None
+
+
+def _write(session: SandboxConnection, statement: bytes, file: Path, on_written: Callable[[], None]) -> None:
+    with gzip.open(file, "wb", compresslevel=1) as rows, session.cursor().copy(statement) as copy:
+        gathered = bytearray()
+        for row in copy:
+            gathered += row
+            if len(gathered) >= _AT_ONCE:  # each alone would take half as long again
+                rows.write(gathered)
+                gathered.clear()
+                on_written()
+        rows.write(gathered)
 
 
 def in_binary(archive: Archive, entries: Sequence[Entry]) -> list[Entry]:
@@ -133,13 +147,6 @@ def load_binary(lease: Lease, archive: Archive, entries: Sequence[Entry], option
 
 def _is_large(file: Path) -> bool:
     return file.is_file() and file.stat().st_size >= _WORTH_IT
-
-
-@contextmanager
-def _looking_at(lease: Lease, snapshot: str) -> Iterator[SandboxConnection]:
-    with lease.at_work(_AS_PG_DUMP) as session:
-        session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-        yield session
 
 
 def _statements_of(archive: Archive) -> dict[str, bytes]:

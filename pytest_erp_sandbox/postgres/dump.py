@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ..errors import PostgresError
 from .archive import read_archive
-from .binary import exported_snapshot, to_binary
+from .binary import snapshot_of, to_binary
 from .blockers import blockers
 from .clients import Toolset
 from .connection import ProdDatabase
 from .lease import Lease
-from .program import LineWatcher, run
+from .program import run
 
 __all__ = ["OnProgress", "dump_prod", "dump_sandbox"]
 
@@ -79,7 +79,7 @@ def dump_prod(
             prod.secret_environment(),
             doing=f"pg_dump of prod, {prod},",
             timeout=timeout,
-            watch=_progress(to, on_progress),
+            watch=_Progress(to, on_progress).watch,
         )
     except PostgresError as error:
         # pg_dump's way of saying it, with a list of all tables.
@@ -105,33 +105,38 @@ def dump_sandbox(lease: Lease, to: Path, toolset: Toolset, *, jobs: int, on_prog
     Raises:
         PostgresError: pg_dump failed, or the rows cannot be read or written.
     """
-    sandbox = lease.database
-    with exported_snapshot(lease) as snapshot:
+    sandbox, progress = lease.database, _Progress(to, on_progress)
+    with snapshot_of(lease) as snapshot:
         run(
             [
                 toolset.program("pg_dump"),
                 *_FORMAT,
                 f"--jobs={jobs}",
                 f"--role={sandbox.role}",
-                f"--snapshot={snapshot}",
+                f"--snapshot={snapshot.name}",
                 f"--file={to}",
                 f"--dbname={sandbox.public_conninfo(lease.application_name)}",
             ],
             sandbox.secret_environment(),
             doing=f"pg_dump of the sandbox, {sandbox},",
-            watch=_progress(to, on_progress),
+            watch=progress.watch,
         )
-        to_binary(lease, read_archive(to, [toolset]), snapshot, jobs=jobs)
+        to_binary(read_archive(to, [toolset]), snapshot, progress.tell)
 
 
-def _progress(folder: Path, on_progress: OnProgress) -> LineWatcher:
-    tables, told = 0, 0.0
+class _Progress:
+    """Tells now and then how far a dump into a folder is."""
 
-    def watch(line: str) -> None:
-        nonlocal tables, told
-        tables += "dumping contents of table" in line
-        if time.monotonic() - told > _BEAT:
-            told = time.monotonic()
-            on_progress(tables, sum(file.stat().st_size for file in folder.glob("*")))
+    def __init__(self, folder: Path, on_progress: OnProgress) -> None:
+        self._folder = folder
+        self._on_progress = on_progress
+        self._tables, self._told = 0, 0.0
 
-    return watch
+    def watch(self, line: str) -> None:
+        self._tables += "dumping contents of table" in line
+        self.tell()
+
+    def tell(self) -> None:
+        if time.monotonic() - self._told > _BEAT:
+            self._told = time.monotonic()
+            self._on_progress(self._tables, sum(file.stat().st_size for file in self._folder.glob("*")))

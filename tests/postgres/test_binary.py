@@ -9,7 +9,7 @@ from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
 from pytest_erp_sandbox.postgres import binary
 from pytest_erp_sandbox.postgres.archive import Archive, read_archive
-from pytest_erp_sandbox.postgres.binary import exported_snapshot, in_binary, to_binary
+from pytest_erp_sandbox.postgres.binary import in_binary, snapshot_of, to_binary
 from pytest_erp_sandbox.postgres.clients import installed_toolsets
 from pytest_erp_sandbox.postgres.dump import OnProgress, dump_sandbox
 
@@ -204,11 +204,25 @@ def test_rows_that_cannot_be_read_are_an_error(server: Server, tmp_path: Path) -
     sandbox = make_sandbox(server, "CREATE TABLE t (id integer)", "INSERT INTO t VALUES (1)")
     archive = golden(sandbox, tmp_path)
 
-    with leased(sandbox) as lease:
-        with exported_snapshot(lease) as gone:
-            pass
-        with pytest.raises(PostgresError, match=r"the rows of 'sandbox-db-.* cannot be dumped: .*snapshot"):
-            to_binary(lease, archive, gone, jobs=2)
+    with leased(sandbox) as lease, snapshot_of(lease) as snapshot:
+        sandbox.administrate(f"SELECT pg_terminate_backend({snapshot.session.info.backend_pid})")
+        with pytest.raises(PostgresError, match=r"the rows of large tables cannot be dumped: .*terminat"):
+            to_binary(archive, snapshot, lambda: None)
+
+
+def test_what_is_written_is_told_meanwhile(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 100000) AS n"
+    sandbox = make_sandbox(servers["15"], f"CREATE TABLE t AS {rows}")
+    monkeypatch.setattr(binary, "_WORTH_IT", 1 << 40)
+    archive = golden(sandbox, tmp_path)
+    monkeypatch.setattr(binary, "_WORTH_IT", 0)
+    told: list[int] = []
+
+    with leased(sandbox) as lease, snapshot_of(lease) as snapshot:
+        to_binary(archive, snapshot, lambda: told.append(len(told)))
+
+    assert len(told) > 10
+    assert binary_tables(archive) == {"t"}
 
 
 @pytest.mark.parametrize("programs", [15, 18])
