@@ -15,7 +15,7 @@ from pytest_erp_sandbox.postgres.dump import OnProgress, dump_sandbox
 
 from ..servers import Servers
 from .fingerprint import fingerprint
-from .pairs import Side, leased, make_sandbox, put, toolset
+from .pairs import Side, eventually, interrupted_when, leased, make_sandbox, put, toolset
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 
@@ -223,6 +223,17 @@ def test_what_is_written_is_told_meanwhile(servers: Servers, tmp_path: Path, mon
 
     assert len(told) > 10
     assert binary_tables(archive) == {"t"}
+
+
+def test_ctrl_c_ends_the_writing_at_once(server: Server, tmp_path: Path) -> None:
+    rows = "SELECT n AS id, repeat(md5(n::text), 30) AS name FROM generate_series(1, 200000) AS n"
+    sandbox = make_sandbox(server, f"CREATE TABLE t AS {rows}")
+    sessions = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY%binary%'"
+
+    with interrupted_when(lambda: sandbox.values(sessions)), pytest.raises(KeyboardInterrupt):
+        golden(sandbox, tmp_path)
+
+    eventually(lambda: not sandbox.values(sessions))
 
 
 @pytest.mark.parametrize("programs", [15, 18])
