@@ -6,15 +6,21 @@
 set -u
 exec 3>&1
 
-# A command that ends with stdin unread never tells older kubelets that it has ended.
 fail() {
     echo "failed: $1" >&3
+    stop
+}
+
+# A command that ends with stdin unread never tells older kubelets that it has ended.
+stop() {
     cat >/dev/null
     exit 1
 }
 
 hand_on() {
-    [ "$(md5sum <"$1")" = "$2  -" ] && cat "$1"
+    found=$(md5sum <"$1" 2>&1) || fail "md5sum: exit code $?: $found"
+    [ "$found" = "$2  -" ] || fail "what arrived is not what was sent"
+    cat "$1" || fail "cat: exit code $?"
 }
 
 said=$({ mkdir -m 700 "$1" && cd "$1" && mkdir tree; } 2>&1) || fail "$said"
@@ -23,13 +29,14 @@ cd "$1" || fail "$1 is gone"
     # One batch comes in while the one before is handed on.
     batch=a handing=
     while read -r units sum && [ "$units" -gt 0 ]; do
-        said=$(dd bs=65536 count="$units" iflag=fullblock of="$batch" 2>&1) || fail "$said"
-        wait $handing || fail "what arrived is not what was sent"
+        said=$(dd bs=65536 count="$units" iflag=fullblock of="$batch" 2>&1) || fail "dd: exit code $?: $said"
+        wait $handing || stop
         hand_on "$batch" "$sum" &
         handing=$!
         if [ "$batch" = a ]; then batch=b; else batch=a; fi
     done
-    wait $handing || fail "what arrived is not what was sent"
+    wait $handing || stop
+    [ "$units" = 0 ] || fail "what arrived is not what was sent"
     rm -f a b
     : >end
 } | {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.resources import files
@@ -23,6 +24,10 @@ _AHEAD = 2
 
 _WHOLE, _DAMAGED = "whole\n", "what arrived is not what was sent"
 """What the receiving end says when all of it is unpacked, and when a checksum is another."""
+
+
+_PATIENCE = 600.0
+"""Seconds for unpacking what is still there when all is sent: two batches."""
 
 
 def script(name: str) -> str:
@@ -58,18 +63,18 @@ def unpack(
                     raise _failed(folder, pod, said)
                 done += _UNIT
                 on_sent(done)
-        # Where it failed, it does not end before its stdin does.
-        answer = b"".join(_until_said(target.output())).decode(errors="replace")
+        answer = _answer(target)
         if answer != _WHOLE or target.wait() != 0:
             raise _failed(folder, pod, answer or target.reason)
 
 
-def _until_said(pieces: Iterable[memoryview]) -> Iterator[bytes]:
-    """What is said, until the end of a line."""
-    for said in map(bytes, pieces):
-        yield said
-        if said.endswith(b"\n"):
-            return
+def _answer(target: Exec) -> str:
+    """What the receiving end says. It may wait for bytes that were lost; and, where it failed, for stdin's end."""
+    deadline = time.monotonic() + _PATIENCE
+    while not target.said_so_far.endswith("\n") and target.listen():
+        if time.monotonic() > deadline:
+            return f"failed: {_DAMAGED}: it waits for more"
+    return target.said_so_far
 
 
 def _failed(folder: str, pod: PodReference, said: str) -> ClusterError:
@@ -77,7 +82,7 @@ def _failed(folder: str, pod: PodReference, said: str) -> ClusterError:
     return ClusterError(
         f"an archive cannot be unpacked into {folder} of {pod}, where all else is as it was:"
         f" {said.removeprefix('failed: ').strip()}",
-        hint="Run again." if _DAMAGED in said else hint,
+        hint="Run again." if said.startswith(f"failed: {_DAMAGED}") else hint,
     )
 
 

@@ -43,7 +43,12 @@ class Amendment:
 
 
 def load_amended(
-    lease: Lease, script: Sequence[str | Path], options: str, amendment: Amendment, watch: LineWatcher
+    lease: Lease,
+    script: Sequence[str | Path],
+    options: str,
+    amendment: Amendment,
+    watch: LineWatcher,
+    load_more: Callable[[SandboxConnection], None],
 ) -> None:
     """Load rows into the tables that are there, and amend them; or nothing.
 
@@ -53,6 +58,7 @@ def load_amended(
         options: further settings of the session.
         amendment: what is done to them.
         watch: is called with each line that pg_restore says.
+        load_more: loads those rows that no script can have.
 
     Raises:
         PostgresError: pg_restore cannot read the dump, or the server refused a row; the message tells no rows.
@@ -65,6 +71,7 @@ def load_amended(
         _play(connection, without_psqls(written.stdout).replace(UNKNOWN_TO_OLDER_SERVERS, b"", 1))
         # The dump has an encoding of its own.
         connection.execute("SET LOCAL client_encoding = 'UTF8'")
+        load_more(connection)
         amendment.amend(connection)
     for line in said.splitlines():
         watch(line)

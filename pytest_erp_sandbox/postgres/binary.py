@@ -12,28 +12,31 @@ import re
 import shutil
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from ..errors import PostgresError
 from ._sql import query
 from .archive import Archive, Entry
 from .connection import SandboxConnection
 from .lease import Lease
+from .program import LineWatcher
 
 __all__ = ["Snapshot", "in_binary", "load_binary", "snapshot_of", "to_binary"]
 
 _WORTH_IT = 1 << 20
 """Compressed bytes of a table's rows from which on it pays: as text they take a server some 0.1 s."""
 
-_AS_PG_DUMP = (
+_LOOKING = (
     "-c default_transaction_isolation=repeatable\\ read -c default_transaction_read_only=on"
-    " -c row_security=off"  # hidden rows are an error
-    " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+    " -c row_security=off"  # as pg_dump: hidden rows are an error
+    " -c search_path=pg_catalog"
 )
 
 _AT_ONCE = 1 << 18
@@ -61,7 +64,7 @@ class Snapshot:
 @contextmanager
 def snapshot_of(lease: Lease) -> Iterator[Snapshot]:
     """What the leased sandbox holds now, for as long as this context."""
-    with lease.at_work(_AS_PG_DUMP) as session:
+    with lease.at_work(_LOOKING) as session:
         row = session.execute("SELECT pg_export_snapshot()").fetchone()
         assert row is not None
         yield Snapshot(row[0], session)
@@ -84,8 +87,7 @@ def to_binary(archive: Archive, snapshot: Snapshot, on_written: Callable[[], Non
         statements = _statements(contents)
         files = {entry.name: archive.rows_file(entry) for entry in archive.entries if entry.kind == "TABLE DATA"}
         large = [name for name, file in files.items() if statements.get(name, b"").endswith(_TEXT) and _is_large(file)]
-        plain = snapshot.session.execute(query(__package__, "plain_tables.sql"), {"tables": large}).fetchall()
-        for (table,) in plain:
+        for table in _plain(snapshot.session, large):
             text = statements[table]
             _write(snapshot.session, text.replace(_TEXT, b" TO stdout (FORMAT binary)"), files[table], on_written)
             contents = contents.replace(_string(text), _string(text.replace(_TEXT, _BINARY)))
@@ -94,6 +96,17 @@ def to_binary(archive: Archive, snapshot: Snapshot, on_written: Callable[[], Non
         raise PostgresError(f"the rows of large tables cannot be dumped: {_reason(error)}") from None
     except OSError as error:
         raise PostgresError(f"{archive.path} cannot be written: {error.strerror or error}") from None
+
+
+def _plain(session: SandboxConnection, tables: Sequence[str]) -> list[str]:
+    """Those that may be written, and that nobody empties or rewrites meanwhile."""
+    if not tables:
+        return []
+    names = sql.SQL(", ").join(sql.Identifier("public", table) for table in tables)
+    # pg_dump's own locks are gone; and a snapshot does not see the rows that a table had before a TRUNCATE.
+    session.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
+    rows = session.execute(query(__package__, "plain_tables.sql"), {"tables": list(tables)})
+    return [table for (table,) in rows]
 
 
 def _write(session: SandboxConnection, statement: bytes, file: Path, on_written: Callable[[], None]) -> None:
@@ -116,33 +129,32 @@ def in_binary(archive: Archive, entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
-def load_binary(lease: Lease, archive: Archive, entries: Sequence[Entry], options: str) -> None:
+def load_binary(
+    session: SandboxConnection, archive: Archive, entries: Sequence[Entry], watch: LineWatcher = lambda _: None
+) -> None:
     """Load binary rows into the tables that are there, where pg_restore can only write a script.
 
     Args:
-        lease: of the sandbox.
+        session: in a transaction, as the sandbox's owner.
         archive: the dump.
         entries: those whose rows are binary.
-        options: further settings of the session.
+        watch: is called with a line for each, like pg_restore's.
 
     Raises:
         PostgresError: the dump cannot be read, or the server refused a row; the message tells no rows.
     """
     statements = _statements_of(archive)
-    with lease.at_work(options) as session:
-        for entry in entries:
-            try:
-                with (
-                    gzip.open(archive.rows_file(entry)) as file,
-                    session.cursor().copy(statements[entry.name]) as copy,
-                ):
-                    shutil.copyfileobj(file, copy)
-            except (OSError, EOFError, zlib.error) as error:
-                raise PostgresError(f"the rows of {entry.name} in {archive.path} cannot be read: {error}") from None
-            except psycopg.Error as error:
-                raise PostgresError(
-                    f"rows of the dump cannot be loaded into the sandbox, into {entry.name}: {_reason(error)}"
-                ) from None
+    for entry in entries:
+        watch(f"erp-sandbox: processing data for table {entry.name}")
+        try:
+            with gzip.open(archive.rows_file(entry)) as file, session.cursor().copy(statements[entry.name]) as copy:
+                shutil.copyfileobj(file, copy)
+        except (OSError, EOFError, zlib.error) as error:
+            raise PostgresError(f"the rows of {entry.name} in {archive.path} cannot be read: {error}") from None
+        except psycopg.Error as error:
+            raise PostgresError(
+                f"rows of the dump cannot be loaded into the sandbox, into {entry.name}: {_reason(error)}"
+            ) from None
 
 
 def _is_large(file: Path) -> bool:
@@ -155,12 +167,12 @@ def _statements_of(archive: Archive) -> dict[str, bytes]:
 
 
 def _statements(contents: bytes) -> dict[str, bytes]:
-    """The ``COPY`` of each table in a table of contents."""
-    return {
-        found["table"].decode(): found[0]
-        for found in _COPY.finditer(contents)
-        if contents.endswith(_string(found[0]), 0, found.end())
-    }
+    """The ``COPY`` of each table in a table of contents, but where another name there looks like one."""
+    found = defaultdict[str, list[bytes]](list)
+    for each in _COPY.finditer(contents):
+        if contents.endswith(_string(each[0]), 0, each.end()):
+            found[each["table"].decode()].append(each[0])
+    return {table: statements[0] for table, statements in found.items() if len(statements) == 1}
 
 
 def _string(text: bytes) -> bytes:

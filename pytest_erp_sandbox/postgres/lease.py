@@ -98,8 +98,10 @@ class Lease:
             PostgresError: the server refuses it.
         """
         database = self.database
-        with database.connect(self.application_name, options) as session, as_owner(session, database.role):
-            yield session
+        with database.connect(self.application_name, options) as session:
+            _configure(session, _LASTING)
+            with as_owner(session, database.role):
+                yield session
 
     def check(self) -> None:
         """Ask the server, on the lease's own connection, that it is still held.
@@ -287,6 +289,8 @@ def _answers(connection: SandboxConnection) -> bool:
 
 
 def _configure(connection: SandboxConnection, settings: Mapping[str, str]) -> None:
+    if connection.info.server_version >= 170000:
+        settings = {**settings, "transaction_timeout": "0"}
     connection.execute("SELECT set_config(key, value, false) FROM jsonb_each_text(%s)", [Jsonb(dict(settings))])
 
 

@@ -99,11 +99,14 @@ def restore(
         options = f"{_SESSION_OPTIONS} {stack.enter_context(admitted(lease))}"
         before_data: list[Callable[[], None]] = []
         if amendment is not None:
-            before_data.append(partial(load_amended, lease, script(amended), options, amendment, watch))
+            binary = in_binary(archive, amended)
+            load = partial(load_binary, archive=archive, entries=binary, watch=watch)
+            amended = _without(amended, binary)
+            before_data.append(partial(load_amended, lease, script(amended), options, amendment, watch, load))
         if toolset.major > connection.info.server_version // 10000:
             if binary := in_binary(archive, others):
                 others = _without(others, binary)
-                before_data.append(partial(load_binary, lease, archive, binary, options))
+                before_data.append(partial(_load_binary, lease, archive, binary, options, watch))
             _restore_fitted(lease, toolset, script(others), options, at_once, watch, before_data)
             return
 
@@ -120,6 +123,11 @@ def restore(
             if is_made(early, "--section=data", "--section=post-data"):
                 others = _without(others, chain(empty, *early))
         _restore(lease, script(others), options, jobs, watch, before_data, is_begun=is_begun)
+
+
+def _load_binary(lease: Lease, archive: Archive, entries: Sequence[Entry], options: str, watch: LineWatcher) -> None:
+    with lease.at_work(options) as session:
+        load_binary(session, archive, entries, watch)
 
 
 def _without(entries: Iterable[Entry], some: Iterable[Entry]) -> list[Entry]:

@@ -11,7 +11,8 @@ import json
 import os
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import IO
@@ -23,9 +24,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+import pytest_erp_sandbox.cluster.unpack
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster.api import Cluster
-from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.exec import Exec, PodReference, run_in_pod
 from pytest_erp_sandbox.cluster.unpack import unpack
 
 POD = PodReference("erp-sandbox", "web")
@@ -42,14 +44,12 @@ def run_here(connection: ServerConnection) -> None:
     with Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as program:
         assert program.stdin is not None
         threading.Thread(target=tell, args=(connection, program), daemon=True).start()
-        try:
+        with suppress(ConnectionClosed, BrokenPipeError):
             for message in connection:
                 assert isinstance(message, bytes)
                 assert message[0] == STDIN  # nobody counts on closing it, which the newer protocol has a message for
                 program.stdin.write(message[1:])
                 program.stdin.flush()
-        except (ConnectionClosed, BrokenPipeError):
-            pass
 
 
 def tell(connection: ServerConnection, program: Popen[bytes]) -> None:
@@ -65,12 +65,14 @@ def tell(connection: ServerConnection, program: Popen[bytes]) -> None:
         reader.join()
     code = program.wait()
     failure = {"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]}}
-    connection.send(bytes([STATUS]) + json.dumps(failure if code else {"status": "Success"}).encode())
+    with suppress(ConnectionClosed):
+        connection.send(bytes([STATUS]) + json.dumps(failure if code else {"status": "Success"}).encode())
 
 
 def pass_on(connection: ServerConnection, channel: int, stream: IO[bytes]) -> None:
-    while some := os.read(stream.fileno(), 1 << 16):
-        connection.send(bytes([channel]) + some)
+    with suppress(ConnectionClosed):
+        while some := os.read(stream.fileno(), 1 << 16):
+            connection.send(bytes([channel]) + some)
 
 
 @pytest.fixture(params=["v4.channel.k8s.io", "v5.channel.k8s.io"])
@@ -110,3 +112,20 @@ def test_an_archive_is_unpacked(cluster: Cluster, protocol: str, tmp_path: Path)
     assert {file.name: file.read_bytes() for file in (tmp_path / "new/tree").iterdir()} == content
     assert sent[-1] >= archive.tell()
     assert spoken == [protocol]
+
+
+def test_lost_bytes_are_not_waited_for_for_ever(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that is left away stands for bytes that a network loses."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("name"))
+
+    def write_less(self: Exec, data: bytes, write: Callable[[Exec, bytes], None] = Exec.write) -> None:
+        write(self, data[:-50] if len(data) > 100 else data)
+
+    monkeypatch.setattr(Exec, "write", write_less)
+    monkeypatch.setattr(pytest_erp_sandbox.cluster.unpack, "_PATIENCE", 1.0)
+    with pytest.raises(ClusterError, match=r"what arrived is not what was sent: it waits for more\n.*Run again"):
+        unpack(cluster, POD, str(tmp_path / "new"), [memoryview(archive.getvalue())], lambda _: None)

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
+import pytest_erp_sandbox.postgres.dump
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
 from pytest_erp_sandbox.postgres import binary
+from pytest_erp_sandbox.postgres.amending import Amendment
 from pytest_erp_sandbox.postgres.archive import Archive, read_archive
-from pytest_erp_sandbox.postgres.binary import in_binary, snapshot_of, to_binary
+from pytest_erp_sandbox.postgres.binary import Snapshot, in_binary, snapshot_of, to_binary
 from pytest_erp_sandbox.postgres.clients import installed_toolsets
+from pytest_erp_sandbox.postgres.connection import SandboxConnection
 from pytest_erp_sandbox.postgres.dump import OnProgress, dump_sandbox
 
 from ..servers import Servers
@@ -68,6 +73,12 @@ def golden(side: Side, folder: Path, on_progress: OnProgress = lambda _done, _si
     return read_archive(to, installed_toolsets())
 
 
+def text_only(side: Side, folder: Path) -> Archive:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(binary, "_WORTH_IT", 1 << 40)
+        return golden(side, folder)
+
+
 def binary_tables(archive: Archive) -> set[str]:
     """Those whose rows are binary, in the files as in the table of contents."""
     tables = {entry.name: entry for entry in archive.entries if entry.kind == "TABLE DATA"}
@@ -121,7 +132,7 @@ def test_newer_programs_restore_binary_rows_into_an_older_server(servers: Server
 
 
 TABLES = {
-    "many columns": (True, f"CREATE TABLE t ({', '.join(f'column_{n} integer DEFAULT {n}' for n in range(1590))})"),
+    "many columns": (True, f"CREATE TABLE t ({', '.join(f'column_{n} integer' for n in range(1590))})"),
     "names that need quotes": (True, 'CREATE TABLE t ("Ünïque ""name""" integer, "select" text, "a, b" text)'),
     "generated columns": (True, "CREATE TABLE t (id integer, twice integer GENERATED ALWAYS AS (2) STORED)"),
     "identity": (True, "CREATE TABLE t (id integer GENERATED ALWAYS AS IDENTITY, name text)"),
@@ -190,6 +201,105 @@ def test_binary_rows_are_of_the_same_moment_as_all_else(server: Server, tmp_path
     assert state(sandbox) == before
 
 
+MEANWHILE = {
+    "emptied, and filled again": ["TRUNCATE t", "INSERT INTO t SELECT generate_series(1, 1000)"],
+    "rewritten": ["ALTER TABLE t ALTER id TYPE bigint"],
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_a_table_that_was_meanwhile_keeps_the_rows_that_were_dumped(
+    server: Server, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ERP may be up, which nothing keeps from its tables once pg_dump has ended."""
+    sandbox = make_sandbox(server, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS id")
+
+    def first_changed(archive: Archive, snapshot: Snapshot, on_written: Callable[[], None]) -> None:
+        sandbox.execute(*MEANWHILE[what])
+        to_binary(archive, snapshot, on_written)
+
+    monkeypatch.setattr(pytest_erp_sandbox.postgres.dump, "to_binary", first_changed)
+    archive = golden(sandbox, tmp_path)
+    assert binary_tables(archive) == set()
+
+    with leased(sandbox) as lease:
+        put(lease, archive)
+
+    assert sandbox.values("SELECT count(*) FROM t") == [1000]
+
+
+def test_nobody_empties_a_table_while_it_is_written(server: Server, tmp_path: Path) -> None:
+    sandbox = make_sandbox(server, "CREATE TABLE t AS SELECT generate_series(1, 100000) AS id")
+    refused: list[bool] = []
+
+    def empty() -> None:
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            sandbox.execute("SET lock_timeout = '50ms'", "TRUNCATE t")
+        refused.append(True)
+
+    archive = text_only(sandbox, tmp_path)
+    with leased(sandbox) as lease, snapshot_of(lease) as snapshot:
+        to_binary(archive, snapshot, empty)
+
+    assert refused
+    assert binary_tables(archive) == {"t"}
+
+
+@pytest.mark.parametrize("programs", [15, 18])
+def test_a_name_that_looks_like_a_copy_is_not_taken_for_one(servers: Servers, programs: int, tmp_path: Path) -> None:
+    sandbox = make_sandbox(
+        servers["15"],
+        "CREATE TABLE t (id integer, word text)",
+        'CREATE INDEX "COPY public.t (id) FROM stdin;\n" ON t (word)',
+        "INSERT INTO t VALUES (1, 'precious')",
+    )
+    before = state(sandbox)
+    archive = golden(sandbox, tmp_path, major=programs)
+
+    with leased(sandbox) as lease:
+        put(lease, archive, toolset(programs))
+
+    assert state(sandbox) == before
+
+
+def test_types_are_those_of_the_catalogue_whatever_the_login_finds_first(server: Server, tmp_path: Path) -> None:
+    sandbox = make_sandbox(
+        server, "CREATE DOMAIN uuid AS text", "CREATE TABLE t (id public.uuid)", "INSERT INTO t VALUES ('x')"
+    )
+    sandbox.administrate(f'ALTER ROLE "{sandbox.login}" SET search_path = public, pg_catalog')
+
+    assert binary_tables(golden(sandbox, tmp_path)) == set()
+
+
+@pytest.mark.parametrize("programs", [15, 18])
+def test_a_logins_time_limits_do_not_hold_for_rows(servers: Servers, programs: int, tmp_path: Path) -> None:
+    rows = "SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 200000) AS n"
+    sandbox = make_sandbox(servers["15"], f"CREATE TABLE t AS {rows}")
+    before = state(sandbox)
+    sandbox.administrate(f'ALTER ROLE "{sandbox.login}" SET statement_timeout = 60')
+    archive = golden(sandbox, tmp_path, major=programs)
+
+    with leased(sandbox) as lease:
+        put(lease, archive, toolset(programs))
+
+    assert state(sandbox) == before
+
+
+@pytest.mark.parametrize("programs", [15, 18])
+def test_binary_rows_can_be_amended(servers: Servers, programs: int, tmp_path: Path) -> None:
+    original = make_sandbox(servers["15"], "CREATE TABLE t AS SELECT 1 AS id, 'öld'::text AS word")
+    sandbox = make_sandbox(servers["15"])
+    archive = golden(original, tmp_path, major=programs)
+
+    def amend(session: SandboxConnection) -> None:
+        session.execute("UPDATE public.t SET word = word || 'er'")
+
+    with leased(sandbox) as lease:
+        put(lease, archive, toolset(programs), amendment=Amendment(["t"], amend))
+
+    assert sandbox.values("SELECT word FROM t") == ["ölder"]
+
+
 def test_only_large_tables_are_binary(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binary, "_WORTH_IT", WORTH_IT)
     rows = "SELECT n AS id, md5(n::text) AS name FROM generate_series(1, {}) AS n"
@@ -202,7 +312,7 @@ def test_only_large_tables_are_binary(server: Server, tmp_path: Path, monkeypatc
 
 def test_rows_that_cannot_be_read_are_an_error(server: Server, tmp_path: Path) -> None:
     sandbox = make_sandbox(server, "CREATE TABLE t (id integer)", "INSERT INTO t VALUES (1)")
-    archive = golden(sandbox, tmp_path)
+    archive = text_only(sandbox, tmp_path)
 
     with leased(sandbox) as lease, snapshot_of(lease) as snapshot:
         sandbox.administrate(f"SELECT pg_terminate_backend({snapshot.session.info.backend_pid})")
@@ -213,9 +323,7 @@ def test_rows_that_cannot_be_read_are_an_error(server: Server, tmp_path: Path) -
 def test_what_is_written_is_told_meanwhile(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "SELECT n AS id, md5(n::text) AS name FROM generate_series(1, 100000) AS n"
     sandbox = make_sandbox(servers["15"], f"CREATE TABLE t AS {rows}")
-    monkeypatch.setattr(binary, "_WORTH_IT", 1 << 40)
-    archive = golden(sandbox, tmp_path)
-    monkeypatch.setattr(binary, "_WORTH_IT", 0)
+    archive = text_only(sandbox, tmp_path)
     told: list[int] = []
 
     with leased(sandbox) as lease, snapshot_of(lease) as snapshot:
