@@ -25,7 +25,6 @@ _AHEAD = 2
 _WHOLE, _DAMAGED = "whole\n", "what arrived is not what was sent"
 """What the receiving end says when all of it is unpacked, and when a checksum is another."""
 
-
 _PATIENCE = 600.0
 """Seconds for unpacking what is still there when all is sent: two batches."""
 

@@ -16,7 +16,7 @@ from .connection import SandboxConnection
 from .lease import Lease
 from .program import LineWatcher, ask
 
-__all__ = ["UNKNOWN_TO_OLDER_SERVERS", "Amendment", "load_amended", "without_psqls"]
+__all__ = ["UNKNOWN_TO_OLDER_SERVERS", "Amendment", "load_amended", "refused", "without_psqls"]
 
 # A pg_restore of 17 or newer has this in its preamble, which older servers do not know.
 UNKNOWN_TO_OLDER_SERVERS = b"SET transaction_timeout = 0;\n"
@@ -91,7 +91,7 @@ def _play(connection: SandboxConnection, script: bytes) -> None:
                 for row in iter(lines.readline, END_OF_COPY):
                     copy.write(row)
         except psycopg.Error as error:
-            raise _refused(line, error) from None
+            raise refused(line, error) from None
     _run(connection, bytes(statements))
 
 
@@ -99,10 +99,16 @@ def _run(connection: SandboxConnection, statements: bytes) -> None:
     try:
         connection.execute(statements)
     except psycopg.Error as error:
-        raise _refused(b"", error) from None
+        raise refused(b"", error) from None
 
 
-def _refused(copy: bytes, error: psycopg.Error) -> PostgresError:
+def refused(copy: bytes, error: psycopg.Error) -> PostgresError:
+    """The error of rows that the server does not take, without the rows.
+
+    Args:
+        copy: the statement that loads them; empty where it is another.
+        error: the server's.
+    """
     into = copy.partition(b"(")[0].decode(errors="replace").removeprefix("COPY ").strip()
     # Only the first words: the others quote rows.
     return PostgresError(

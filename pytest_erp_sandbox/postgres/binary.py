@@ -23,6 +23,7 @@ from psycopg import sql
 
 from ..errors import PostgresError
 from ._sql import query
+from .amending import refused
 from .archive import Archive, Entry
 from .connection import SandboxConnection
 from .lease import Lease
@@ -93,7 +94,9 @@ def to_binary(archive: Archive, snapshot: Snapshot, on_written: Callable[[], Non
             contents = contents.replace(_string(text), _string(text.replace(_TEXT, _BINARY)))
         contents_file.write_bytes(contents)
     except psycopg.Error as error:
-        raise PostgresError(f"the rows of large tables cannot be dumped: {_reason(error)}") from None
+        # Only the first words: the others may quote rows.
+        reason = error.diag.message_primary or type(error).__name__
+        raise PostgresError(f"the rows of large tables cannot be dumped: {reason}") from None
     except OSError as error:
         raise PostgresError(f"{archive.path} cannot be written: {error.strerror or error}") from None
 
@@ -129,9 +132,7 @@ def in_binary(archive: Archive, entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
-def load_binary(
-    session: SandboxConnection, archive: Archive, entries: Sequence[Entry], watch: LineWatcher = lambda _: None
-) -> None:
+def load_binary(session: SandboxConnection, archive: Archive, entries: Sequence[Entry], watch: LineWatcher) -> None:
     """Load binary rows into the tables that are there, where pg_restore can only write a script.
 
     Args:
@@ -152,9 +153,7 @@ def load_binary(
         except (OSError, EOFError, zlib.error) as error:
             raise PostgresError(f"the rows of {entry.name} in {archive.path} cannot be read: {error}") from None
         except psycopg.Error as error:
-            raise PostgresError(
-                f"rows of the dump cannot be loaded into the sandbox, into {entry.name}: {_reason(error)}"
-            ) from None
+            raise refused(statements[entry.name], error) from None
 
 
 def _is_large(file: Path) -> bool:
@@ -178,8 +177,3 @@ def _statements(contents: bytes) -> dict[str, bytes]:
 def _string(text: bytes) -> bytes:
     """A string as a table of contents has it: its length's sign and four bytes, the least significant first."""
     return struct.pack("<xI", len(text)) + text
-
-
-def _reason(error: psycopg.Error) -> str:
-    # Only the first words: the others quote rows.
-    return error.diag.message_primary or type(error).__name__
