@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,7 @@ def waiting(keeper: Keeper, for_what: str = "advisory") -> set[object]:
 
 def kill(process: subprocess.Popen[str]) -> list[int]:
     """End a run at once, and nothing but the run itself; its programs, which go on, are given back."""
+    process.send_signal(signal.SIGSTOP)  # it starts no other one while its programs are listed
     programs = children_of(process.pid)
     process.kill()
     process.communicate()
@@ -127,10 +129,12 @@ def kill(process: subprocess.Popen[str]) -> list[int]:
 
 
 def children_of(pid: int) -> list[int]:
+    """Its programs, and theirs; those that end meanwhile have none any more."""
     children = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            children += [child, *children_of(child)]
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                children += [child, *children_of(child)]
     return children
 
 
