@@ -286,24 +286,29 @@ def status(call: _Call, encrypted: bool, as_json: bool) -> None:
 
     JSON: sandboxes (name, database, adopted, golden: of its baseline, in_use_by, drift: as in changes, or null where
     nothing is journalled, error), golden (id, source, made_at, server_major, size, counts, quarantine, prepared,
-    left_out); with --encrypted also encrypted (sandbox, where, rows, unreadable).
+    left_out), unusable (ids of golden dumps that are damaged, or another version's); with --encrypted also encrypted
+    (sandbox, where, rows, unreadable).
     """
     from .status import sandbox_status
     from .tables import table_of_encrypted, table_of_golden_dumps, table_of_sandboxes
 
     with call.settings() as settings:
         sandboxes = [sandbox_status(place, settings.changes) for place in settings.all_sandboxes]
-        entries = _cache(settings).entries()
+        cache = _cache(settings)
+        entries = cache.entries()
+        unusable = sorted({*cache.ids()} - {golden.id for golden in entries})
         secrets = list(_encrypted(settings)) if encrypted else None
     if as_json:
         also = {} if secrets is None else {"encrypted": secrets}
-        _print_json({"sandboxes": sandboxes, "golden": [golden.plain() for golden in entries], **also})
+        _print_json(
+            {"sandboxes": sandboxes, "golden": [golden.plain() for golden in entries], "unusable": unusable, **also}
+        )
         return
     _show(table_of_sandboxes(sandboxes))
     for each in sandboxes:
         if each["error"]:
             click.echo(f"{each['name']}: {each['error']}\n")
-    _show(table_of_golden_dumps(entries))
+    _show(table_of_golden_dumps(entries, unusable))
     if secrets is not None:
         _show(table_of_encrypted(secrets))
 
@@ -313,22 +318,26 @@ def status(call: _Call, encrypted: bool, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.pass_obj
 def forget(call: _Call, ids: Sequence[str], everything: bool) -> None:
-    """Remove golden dumps.
+    """Remove golden dumps: from the cache, and from the claim (golden.claim) where one is set.
 
-    Name them by the IDS that `erp-sandbox status` shows, or say --all.
+    Name them by the IDS that `erp-sandbox status` shows, or say --all, which takes damaged ones along, and those of
+    another version of this package.
     """
+    from .reach import golden_dumps_on_claim
+
     if bool(ids) == everything:
         raise click.UsageError("name the golden dumps to remove, or say --all")
     with call.settings() as settings:
-        cache = _cache(settings)
-        with cache.locked(call.progress.say):
-            entries = {golden.id: golden for golden in cache.entries()}
-            unknown = set(ids) - set(entries)
+        cache, say = _cache(settings), call.progress.say
+        with golden_dumps_on_claim(settings, say) as (there, remove_there), cache.locked(say):
+            here, place = cache.ids(), " and from ".join(filter(None, [str(cache.path), settings.golden.claim]))
+            unknown = set(ids) - {*here, *there}
             if unknown:
-                raise click.UsageError(f"no golden dump {', '.join(sorted(unknown))} in {cache.path}")
-            chosen = [golden for golden in entries.values() if everything or golden.id in ids]
-            cache.forget(chosen)
-        click.echo(f"{len(chosen)} golden {'dump' if len(chosen) == 1 else 'dumps'} removed from {cache.path}.")
+                raise click.UsageError(f"no golden dump {', '.join(sorted(unknown))} in {place}")
+            chosen = {*here, *there} if everything else set(ids)
+            remove_there([name for name in there if name in chosen])
+            cache.forget(name for name in here if name in chosen)
+        click.echo(f"{len(chosen)} golden {'dump' if len(chosen) == 1 else 'dumps'} removed from {place}.")
 
 
 @cli.command()

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -193,6 +193,10 @@ class GoldenCache:
                 found.append(_read(folder))
         return [golden for golden in found if golden is not None]
 
+    def ids(self) -> list[str]:
+        """The names of all that is there, the newest first; damaged ones, and another version's, among them."""
+        return [folder.name for folder in self._folders()]
+
     def newest(
         self,
         wanted: Callable[[Manifest], bool] = lambda _: True,
@@ -253,17 +257,17 @@ class GoldenCache:
         self._prune(manifest.source)
         return golden
 
-    def forget(self, entries: Sequence[Golden]) -> None:
-        """Remove entries, in use or not; call it with the cache locked."""
-        for golden in entries:
-            self._remove(golden.folder)
+    def forget(self, ids: Iterable[str]) -> None:
+        """Remove entries, whole or damaged, in use or not; call it with the cache locked."""
+        for each in ids:
+            self._remove(self.path / each)
 
     def _folders(self) -> list[Path]:
         return sorted(self.path.glob(_ENTRIES), reverse=True)
 
     def _prune(self, source: Source) -> None:
         same = [golden for golden in self.entries() if golden.manifest.source.identity == source.identity]
-        self.forget([golden for golden in same[self._keep :] if not _is_in_use(golden)])
+        self.forget(golden.id for golden in same[self._keep :] if not _is_in_use(golden))
 
     def _remove(self, folder: Path) -> None:
         # Renamed first: an entry is there whole, or not at all; and a pg_dump that outlived its killed run, and writes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from .cluster.api import Cluster
     from .cluster.documents import ProdDocuments, SandboxDocuments
     from .cluster.exec import PodReference
+    from .cluster.toolbox import Toolbox
     from .cluster.workload import Workload
+    from .golden import GoldenCache
     from .settings import DocumentsSettings, ProdSettings, SandboxSettings, Settings
 
 _AnyPlace = TypeVar("_AnyPlace", "ProdSettings", "SandboxSettings")
 
-ShareGoldenDumps = Callable[[Sequence[str]], None]
+ShareGoldenDumps = Callable[["GoldenCache"], None]
+RemoveGoldenDumps = Callable[[Sequence[str]], None]
 
 __all__ = [
     "cluster_of",
@@ -31,6 +34,7 @@ __all__ = [
     "documents_of_sandbox",
     "erp_down",
     "erp_up",
+    "golden_dumps_on_claim",
     "prods_namespaces",
     "reached",
     "rules_in_prod",
@@ -202,34 +206,64 @@ def shared_golden_dumps(settings: Settings, on_wait: Callable[[str], None]) -> I
     """Hold the golden dumps on the claim, if the settings name one, with all of them brought into the cache here.
 
     Returns:
-        What makes the claim have the golden dumps of the cache here, by name.
+        What makes the claim have the golden dumps that a cache here has.
 
     Raises:
         ClusterError: the claim cannot be used, or no pod be started that mounts it.
     """
-    golden = settings.golden
-    if golden.claim is None:
-        yield lambda _names: None
+    if settings.golden.claim is None:
+        yield lambda _cache: None
         return
-    from .cluster.claim import bring, locked, put, remove
+    from .cluster.claim import bring, put, remove
+
+    with _golden_claim(settings, settings.golden.claim, on_wait) as running:
+        running.require_room()
+        there = bring(running, settings.golden.path)
+
+        def share(cache: GoldenCache) -> None:
+            for golden in cache.entries():
+                if golden.id not in there:
+                    put(running, golden.folder)
+            here = cache.ids()
+            remove(running, [name for name in there if name not in here])
+
+        yield share
+
+
+@contextmanager
+def golden_dumps_on_claim(
+    settings: Settings, on_wait: Callable[[str], None]
+) -> Iterator[tuple[list[str], RemoveGoldenDumps]]:
+    """Hold the golden dumps on the claim, if the settings name one, be it full or not.
+
+    Returns:
+        Their names, and what removes some from there.
+
+    Raises:
+        ClusterError: the claim cannot be used, or no pod be started that mounts it.
+    """
+    if settings.golden.claim is None:
+        yield [], lambda _names: None
+        return
+    from .cluster.claim import names_on_claim, remove
+
+    with _golden_claim(settings, settings.golden.claim, on_wait) as running:
+        yield names_on_claim(running), partial(remove, running)
+
+
+@contextmanager
+def _golden_claim(settings: Settings, claim: str, on_wait: Callable[[str], None]) -> Iterator[Toolbox]:
+    from .cluster.claim import locked
     from .cluster.toolbox import ToolboxImage, toolbox
 
     namespace = settings.all_sandboxes[0].namespace
     assert namespace is not None  # the settings are complete
-    image = ToolboxImage(golden.image, user=golden.user)
+    image = ToolboxImage(settings.golden.image, user=settings.golden.user)
     with (
-        toolbox(cluster_of(settings), namespace, golden.claim, image) as running,
+        toolbox(cluster_of(settings), namespace, claim, image) as running,
         locked(running, on_wait),
     ):
-        there = bring(running, golden.path)
-
-        def share(here: Sequence[str]) -> None:
-            for name in here:
-                if name not in there:
-                    put(running, golden.path / name)
-            remove(running, [name for name in there if name not in here])
-
-        yield share
+        yield running
 
 
 def toolboxes_removed(settings: Settings) -> list[str]:

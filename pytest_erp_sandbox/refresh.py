@@ -53,7 +53,7 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
     cache = GoldenCache(settings.golden.path, settings.golden.keep)
     with shared_golden_dumps(settings, progress.say) as share:
         golden = _golden_dump(settings, cache, lease_sandbox, run, progress)
-        share([entry.id for entry in cache.entries()])
+        share(cache)
     return golden
 
 

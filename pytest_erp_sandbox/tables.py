@@ -49,8 +49,8 @@ def table_of_encrypted(found: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
-    """The golden dumps of a cache."""
+def table_of_golden_dumps(entries: Sequence[Golden], unusable: Sequence[str]) -> Table:
+    """The golden dumps of a cache; beside them the names of those that are damaged, or another version's."""
     table = _table("golden dumps", "of", "age", "size", "tables", "quarantine")
     for golden in entries:
         manifest = golden.manifest
@@ -63,7 +63,9 @@ def table_of_golden_dumps(entries: Sequence[Golden]) -> Table:
             str(manifest.counts.get("tables", "?")),
             "all" if manifest.quarantine.keys() >= set(PARTS) else ", ".join(manifest.quarantine) or "none",
         )
-    if not entries:
+    for name in unusable:
+        table.add_row(name, "damaged, or made by another version of this package")
+    if not table.row_count:
         table.caption = "none"
     return table
 

@@ -119,6 +119,29 @@ def test_forget_removes_the_golden_dumps_that_are_named(project: Project, estate
     assert _golden_dumps(project) == []
 
 
+def test_forget_takes_damaged_golden_dumps_along_and_those_of_another_version(
+    project: Project, estate: BuiltEstate
+) -> None:
+    settings = estate.settings()
+    cache = project.path / "cache"
+    settings["golden"] = {"path": cache}
+    project.configure(settings)
+    assert project.command("refresh-from-prod").returncode == 0
+    (whole,) = _golden_dumps(project)
+    others = {"20260101T000000.000000Z": '{"format": 1}', "20260102T000000.000000Z": "{"}
+    for name, manifest in others.items():
+        (cache / name).mkdir()
+        (cache / name / "manifest.json").write_text(manifest)
+    said = json.loads(project.command("status", "--json").stdout)
+    assert [each["id"] for each in said["golden"]] == [whole]
+    assert said["unusable"] == list(others)
+    assert _golden_dumps(project) == [whole, *others]
+    assert project.command("forget", "20260102T000000.000000Z").returncode == 0
+    assert _golden_dumps(project) == [whole, "20260101T000000.000000Z"]
+    assert "2 golden dumps removed" in project.command("forget", "--all").stdout
+    assert [path.name for path in cache.iterdir()] == [".lock"]
+
+
 class TestJson:
     """What programs read; the keys are promised."""
 

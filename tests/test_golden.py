@@ -229,7 +229,7 @@ class TestPruning:
     def test_forgetting_removes_what_it_is_told(self, cache: GoldenCache) -> None:
         entries = [self.add(cache, day) for day in (1, 2)]
         with cache.locked():
-            cache.forget([entries[1]])
+            cache.forget([entries[1].id])
         assert cache.entries() == [entries[0]]
         assert sorted(path.name for path in cache.path.iterdir()) == [".lock", entries[0].id]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ..errors import ClusterError
 from .exec import Exec, kept_open
-from .toolbox import CACHE, Toolbox
+from .toolbox import CACHE, OTHER_USER, Toolbox
 from .unpack import unpack
 
-__all__ = ["bring", "locked", "put", "remove"]
+__all__ = ["bring", "locked", "names_on_claim", "put", "remove"]
 
 _ENTRY = re.compile(r"[0-9]{8}T[0-9.]+Z")
 """Names of golden dumps, as the cache makes them."""
@@ -25,11 +25,12 @@ _ENTRY = re.compile(r"[0-9]{8}T[0-9.]+Z")
 _PIECE = 1 << 16
 _BLOCK = 512
 
-# The very lock that a run inside takes, with the volume mounted.
+# The very lock that a run inside takes, with the volume mounted. What a killed holder left half made goes first.
 _LOCK = """
 umask 077
 exec 9>>"$1/.lock" || exit 1
 flock -n 9 || { echo waiting; flock 9; }
+rm -rf "$1"/.making-* "$1"/.removing-*
 echo locked
 exec 3>&1
 cat >/dev/null
@@ -47,12 +48,25 @@ def locked(toolbox: Toolbox, on_wait: Callable[[str], None]) -> Iterator[None]:
         told = False
         while "locked" not in lock.said_so_far:
             if not lock.listen():
-                raise ClusterError(f"the golden dumps in {toolbox.pod} cannot be locked: {lock.reason}")
+                raise ClusterError(
+                    f"the golden dumps on {toolbox.place} cannot be locked: {lock.reason}", hint=OTHER_USER
+                )
             if not told and "waiting" in lock.said_so_far:
                 on_wait("waiting for the golden dumps on the claim: another run is making one")
                 told = True
         with kept_open(lock):
             yield
+
+
+def names_on_claim(toolbox: Toolbox) -> list[str]:
+    """The names of all golden dumps on the claim.
+
+    Raises:
+        ClusterError: they cannot be listed.
+    """
+    script = 'cd "$1" && for each in *; do if [ -f "$each/manifest.json" ]; then echo "$each"; fi; done'
+    answer = toolbox.run(["sh", "-c", script, "sh", CACHE], doing="listing golden dumps")
+    return [name for name in answer.splitlines() if _ENTRY.fullmatch(name)]
 
 
 def bring(toolbox: Toolbox, cache: Path) -> list[str]:
@@ -61,9 +75,7 @@ def bring(toolbox: Toolbox, cache: Path) -> list[str]:
     Raises:
         ClusterError: one cannot be read to its end.
     """
-    script = 'cd "$1" && for each in *; do if [ -f "$each/manifest.json" ]; then echo "$each"; fi; done'
-    answer = toolbox.run(["sh", "-c", script, "sh", CACHE], doing="listing golden dumps")
-    names = [name for name in answer.splitlines() if _ENTRY.fullmatch(name)]
+    names = names_on_claim(toolbox)
     for name in names:
         if not (cache / name).exists():
             _bring(toolbox, cache, name)
@@ -76,9 +88,10 @@ def put(toolbox: Toolbox, entry: Path) -> None:
     Raises:
         ClusterError: there is no room, or what arrived is not what was sent.
     """
+    toolbox.require_room(sum(file.stat().st_size for file in entry.rglob("*")))
     making = f".making-{secrets.token_hex(4)}"
     unpack(toolbox.cluster, toolbox.pod, f"{CACHE}/{making}", _archive(entry), lambda _: None)
-    script = 'cd "$1" && mv "$2/tree/$3" "$3" && rm -rf .making-*'
+    script = 'cd "$1" && mv "$2/tree/$3" "$3" && rm -rf "$2"'
     toolbox.run(["sh", "-c", script, "sh", CACHE, making, entry.name], doing="putting a golden dump on the claim")
 
 

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..errors import ClusterError
+from ..progress import human_size
 from .api import LABEL, Cluster, ask, await_condition
 from .exec import Exec, PodReference, kept_open, run_in_pod
 from .volume import require_usable
 
-__all__ = ["CACHE", "ENDS_WITHIN", "Toolbox", "ToolboxImage", "remove_orphans", "toolbox"]
+__all__ = ["CACHE", "ENDS_WITHIN", "OTHER_USER", "Toolbox", "ToolboxImage", "remove_orphans", "toolbox"]
 
 CACHE = "/cache"
 """Where the volume is mounted in the pod."""
@@ -34,8 +35,10 @@ _BEAT = 0.5
 ENDS_WITHIN = timedelta(seconds=45)
 """How long the toolbox of a killed run may go on, whatever it was killed at."""
 
+OTHER_USER = "Its files may belong to another user: set golden.user to that one."
+
 _LEAST_ROOM = 16 << 20
-"""Bytes that must be free, whatever is to be done."""
+"""Bytes that must be free beside what is put there, as it comes in batches."""
 
 # Ends when the lifeline's connection does, and with it every program in the pod; or when none came.
 _MAIN = """
@@ -64,10 +67,22 @@ class ToolboxImage:
 
 @dataclass(frozen=True)
 class Toolbox:
-    """A running toolbox."""
+    """A running toolbox.
+
+    Attributes:
+        cluster: where it is.
+        pod: it.
+        claim: the golden dumps' PVC, which it has mounted.
+    """
 
     cluster: Cluster
     pod: PodReference
+    claim: str
+
+    @property
+    def place(self) -> str:
+        """What the golden dumps are on, for people."""
+        return f"PVC {self.pod.namespace}/{self.claim}"
 
     def run(self, command: Sequence[str], *, doing: str) -> str:
         """Run a program to its end, and give back what it wrote to stdout.
@@ -81,10 +96,24 @@ class Toolbox:
         """
         return run_in_pod(self.cluster, self.pod, command, doing=doing)
 
-    def free(self) -> int:
-        """Bytes that are free on the volume."""
-        answer = self.run(["df", "-P", "-k", CACHE], doing="asking for room on the volume")
-        return int(answer.splitlines()[-1].split()[3]) * 1024
+    def require_room(self, needed: int = 0) -> None:
+        """Stop where the volume cannot be written, or has too little room for ``needed`` bytes.
+
+        Raises:
+            ClusterError: it is so.
+        """
+        probe = 'touch "$1/.probe-$2" && rm "$1/.probe-$2"'
+        try:
+            self.run(["sh", "-c", probe, "sh", CACHE, secrets.token_hex(4)], doing="writing on the volume")
+            answer = self.run(["df", "-P", "-k", CACHE], doing="asking for room on the volume")
+        except ClusterError as error:
+            raise ClusterError(f"{self.place} cannot be written by the toolbox: {error}", hint=OTHER_USER) from None
+        free = int(answer.splitlines()[-1].split()[3]) * 1024
+        if free < needed + _LEAST_ROOM:
+            raise ClusterError(
+                f"{self.place} is full: {human_size(free)} are free, and {human_size(needed + _LEAST_ROOM)} are needed",
+                hint="Remove golden dumps (`erp-sandbox forget`), or make it larger.",
+            )
 
 
 @contextmanager
@@ -133,9 +162,7 @@ def toolbox(
         # A connection for as long as this program lives: the pod ends with it.
         lifeline = Exec(cluster, pod, ["sh", "-c", _LIFELINE, "sh", _SCRATCH], stdin=True)
         with lifeline, kept_open(lifeline):
-            running = Toolbox(cluster, pod)
-            _require_room(running, claim)
-            yield running
+            yield Toolbox(cluster, pod, claim)
     finally:
         with suppress(ClusterError):  # it may not even have been made; and it has its deadline
             _delete(cluster, namespace, name)
@@ -236,23 +263,6 @@ def _not_running(cluster: Cluster, pod: PodReference) -> str | None:
     if status.phase in _ENDED:
         raise ClusterError(f"{pod} has ended at once: {status.message or '; '.join(reasons) or status.phase}")
     return "; ".join(reasons) or f"it is {status.phase}"
-
-
-def _require_room(running: Toolbox, claim: str) -> None:
-    probe = 'touch "$1/.probe-$2" && rm "$1/.probe-$2"'
-    try:
-        running.run(["sh", "-c", probe, "sh", CACHE, secrets.token_hex(4)], doing="writing on the volume")
-        free = running.free()
-    except ClusterError as error:
-        raise ClusterError(
-            f"PVC {running.pod.namespace}/{claim} cannot be written by the toolbox: {error}",
-            hint="Its files may belong to another user: set toolbox.user to that one.",
-        ) from None
-    if free < _LEAST_ROOM:
-        raise ClusterError(
-            f"PVC {running.pod.namespace}/{claim} is full: {free} bytes are free",
-            hint="Remove golden dumps (`erp-sandbox forget`), or make it larger.",
-        )
 
 
 def _delete(cluster: Cluster, namespace: str, name: str) -> None:

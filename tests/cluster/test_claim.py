@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_erp_sandbox import ClusterError
-from pytest_erp_sandbox.cluster.claim import bring, locked, put, remove
+from pytest_erp_sandbox.cluster.claim import bring, locked, names_on_claim, put, remove
+from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, toolbox
 
-from .kubernetes import IMAGE, Kubernetes
+from .kubernetes import BUSYBOX, IMAGE, Kubernetes
 
 NAMES = ("20261124T000001.000001Z", "20261124T000002.000002Z")
 
@@ -107,3 +110,81 @@ def test_only_one_at_a_time_holds_the_lock_and_others_say_that_they_wait(box: To
         order.append("first")
     other.join(30)
     assert order == ["first", "second"]
+
+
+@pytest.fixture
+def small_box(kubernetes: Kubernetes) -> Iterator[Toolbox]:
+    """A toolbox with a claim on a volume of 40 MB, which a privileged pod mounts on its node."""
+    core: Any = kubernetes.cluster.core
+    name = f"small-{secrets.token_hex(3)}"
+    where = f"/var/tmp/erp-sandbox-{name}"
+    mounted = {"name": "node", "mountPath": "/node", "mountPropagation": "Bidirectional"}
+    kubernetes.pod(
+        kubernetes.sandbox,
+        name,
+        BUSYBOX,
+        volumes=[{"name": "node", "hostPath": {"path": where, "type": "DirectoryOrCreate"}}],
+        volumeMounts=[mounted],
+        securityContext={"privileged": True},
+    )
+
+    def on_node(script: str) -> None:
+        run_in_pod(kubernetes.cluster, PodReference(kubernetes.sandbox, name), ["sh", "-c", script], doing="the test")
+
+    on_node("mkdir -p /node/volume && mount -t tmpfs -o size=40m,mode=0777 small /node/volume")
+    size: Any = {"storage": "40Mi"}
+    volume: Any = {
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": size,
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "",
+            "hostPath": {"path": f"{where}/volume"},
+        },
+    }
+    spec: Any = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": size},
+        "storageClassName": "",
+        "volumeName": name,
+    }
+    try:
+        core.create_persistent_volume(volume)
+        core.create_namespaced_persistent_volume_claim(kubernetes.sandbox, {"metadata": {"name": name}, "spec": spec})
+        with toolbox(kubernetes.cluster, kubernetes.sandbox, name, ToolboxImage(IMAGE)) as running:
+            yield running
+    finally:
+        core.delete_persistent_volume(name)
+        on_node("umount /node/volume && rmdir /node/volume")
+
+
+def test_a_claim_that_is_full_is_said_before_anything_is_sent_and_forgetting_makes_room(
+    small_box: Toolbox, tmp_path: Path
+) -> None:
+    name = small_box.claim
+    small_box.require_room()
+    put(small_box, entry(tmp_path, NAMES[0], secrets.token_bytes(20_000_000)))
+    with pytest.raises(ClusterError, match=rf"{name} is full: 2\d\.\d MB are free, and 36.8 MB are needed\n.*forget"):
+        put(small_box, entry(tmp_path, NAMES[1], secrets.token_bytes(20_000_000)))
+    small_box.run(["sh", "-c", 'head -c 9000000 /dev/urandom >"$1/.making-x"', "sh", CACHE], doing="the test")
+    with pytest.raises(ClusterError, match=f"{name} is full"):
+        small_box.require_room()
+    # What a killed run has left is nobody's, once the lock is had.
+    with locked(small_box, lambda _: None):
+        small_box.require_room()
+        assert names_on_claim(small_box) == [NAMES[0]]
+        remove(small_box, [NAMES[0]])
+        put(small_box, tmp_path / NAMES[1])
+    assert names_on_claim(small_box) == [NAMES[1]]
+
+
+def test_a_volume_that_fills_up_meanwhile_leaves_nothing_half_there(
+    small_box: Toolbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the room is not asked for stands for others, who fill the volume after it was."""
+    monkeypatch.setattr(Toolbox, "require_room", lambda _box, _needed=0: None)
+    with pytest.raises(ClusterError, match=r"No space left|Wrote only"):
+        put(small_box, entry(tmp_path, NAMES[0], secrets.token_bytes(60_000_000)))
+    with locked(small_box, lambda _: None):
+        assert small_box.run(["ls", "-A", CACHE], doing="the test").split() == [".lock"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -178,6 +179,20 @@ def test_after_all_of_that_a_refresh_is_green_and_the_claim_whole(synced: Town) 
     golden = sorted(path.name for path in (synced.project / "golden").glob("2*"))
     assert synced.on_claim() == golden
     assert state(synced.kubernetes, synced.erp) == (1, None)
+
+
+def test_what_another_version_made_stays_on_the_claim_until_it_is_forgotten(outside: Town) -> None:
+    other = "20260101T000000.000000Z"
+    manifest = f'mkdir /cache/{other} && echo "{{\\"format\\": 1}}" >/cache/{other}/manifest.json'
+    outside.at_claim("sh", "-c", f"{manifest} && chown -R 10001:10001 /cache/{other}")
+    assert outside.run("erp-sandbox", "refresh-from-prod").returncode == 0
+    assert other in outside.on_claim()
+    assert json.loads(outside.run("erp-sandbox", "status", "--json").stdout)["unusable"] == [other]
+    # Not from the cache alone: the next run would bring it again.
+    done = outside.run("erp-sandbox", "forget", other)
+    assert (done.returncode, "erp-golden" in done.stdout) == (0, True), done.stderr
+    assert outside.on_claim() == sorted(path.name for path in (outside.project / "golden").glob("2*"))
+    assert other not in outside.on_claim()
 
 
 def test_the_next_run_scales_the_erp_back_and_removes_the_toolbox_of_a_killed_one(outside: Town) -> None:

@@ -170,8 +170,12 @@ class Town:
 
     def on_claim(self) -> list[str]:
         """The golden dumps on the claim."""
+        return self.at_claim("ls", "/cache").split()
+
+    def at_claim(self, *command: str) -> str:
+        """What a command says in a pod that has the claim, at ``/cache``, and may write there."""
         pod = PodReference(self.kubernetes.sandbox, "looks-at-golden")
-        return run_in_pod(self.kubernetes.cluster, pod, ["ls", "/cache"], doing="looking").split()
+        return run_in_pod(self.kubernetes.cluster, pod, command, doing="looking")
 
     def job(self, name: str, *command: str) -> tuple[bool, str]:
         """Run a Job of deploy/, with this run's names and this machine's Python; whether it succeeded, and its log."""
