@@ -296,7 +296,7 @@ def status(call: _Call, encrypted: bool, as_json: bool) -> None:
         sandboxes = [sandbox_status(place, settings.changes) for place in settings.all_sandboxes]
         cache = _cache(settings)
         entries = cache.entries()
-        unusable = sorted({*cache.ids()} - {golden.id for golden in entries})
+        unusable = cache.unusable()
         secrets = list(_encrypted(settings)) if encrypted else None
     if as_json:
         also = {} if secrets is None else {"encrypted": secrets}

@@ -197,6 +197,10 @@ class GoldenCache:
         """The names of all that is there, the newest first; damaged ones, and another version's, among them."""
         return [folder.name for folder in self._folders()]
 
+    def unusable(self) -> list[str]:
+        """The names of those whose manifest cannot be read: damaged ones, and another version's."""
+        return sorted({*self.ids()} - {golden.id for golden in self.entries()})
+
     def newest(
         self,
         wanted: Callable[[Manifest], bool] = lambda _: True,

@@ -92,19 +92,25 @@ def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progres
         ways.update(difference := _other_ways(manifest, settings))
         return not difference
 
-    golden = cache.newest(is_wanted, progress.say)
-    if golden is None and ways:
+    damages: list[str] = []
+    golden = cache.newest(is_wanted, damages.append)
+    if golden is not None:
+        for damage in damages:
+            progress.say(damage)
+        return golden
+    if ways:
         raise GoldenError(
             f'the golden dumps in {cache.path} were not made as the settings ask for, and refresh is "never":\n'
             + "\n".join(f"  {way}" for way in sorted(ways)),
             hint="Make one with these settings where prod can be reached: `erp-sandbox refresh-from-prod`.",
         )
-    if golden is None:
-        raise GoldenError(
-            f'there is no golden dump in {cache.path}, and refresh is "never"',
-            hint="Make one where prod can be reached: `erp-sandbox refresh-from-prod`.",
-        )
-    return golden
+    others = [name for name in cache.unusable() if not any(name in damage for damage in damages)]
+    unusable = [*damages, *(f"golden dump {name} is of another version of this package" for name in others)]
+    raise GoldenError(
+        f'there is no golden dump in {cache.path} that can be used, and refresh is "never"'
+        + "".join(f"\n  {each}" for each in unusable),
+        hint="Make one where prod can be reached: `erp-sandbox refresh-from-prod`.",
+    )
 
 
 def _prod_of(manifest: Manifest) -> str:

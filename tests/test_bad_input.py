@@ -272,7 +272,7 @@ class TestDamagedGoldenDump:
 
     def test_is_not_used_where_none_may_be_made(self, damaged: Project) -> None:
         damaged.run("--erp-sandbox-refresh=never").expect_error(
-            "is damaged", "there is no golden dump in", "→ Make one where prod can be reached", error=1
+            "there is no golden dump in", "is damaged", "→ Make one where prod can be reached", error=1
         )
 
 

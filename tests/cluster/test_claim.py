@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,10 @@ import pytest
 
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster.claim import bring, locked, names_on_claim, put, remove
-from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, toolbox
 
-from .kubernetes import BUSYBOX, IMAGE, Kubernetes
+from .kubernetes import IMAGE, Kubernetes, until
+from .town import needs_this_machine
 
 NAMES = ("20261124T000001.000001Z", "20261124T000002.000002Z")
 
@@ -113,26 +114,10 @@ def test_only_one_at_a_time_holds_the_lock_and_others_say_that_they_wait(box: To
 
 
 @pytest.fixture
-def small_box(kubernetes: Kubernetes) -> Iterator[Toolbox]:
-    """A toolbox with a claim on a volume of 40 MB, which a privileged pod mounts on its node."""
+def small_box(kubernetes: Kubernetes, tmp_path: Path) -> Iterator[Toolbox]:
+    """A toolbox with a claim on a volume of 40 MB."""
     core: Any = kubernetes.cluster.core
-    name = f"small-{secrets.token_hex(3)}"
-    where = f"/var/tmp/erp-sandbox-{name}"
-    mounted = {"name": "node", "mountPath": "/node", "mountPropagation": "Bidirectional"}
-    kubernetes.pod(
-        kubernetes.sandbox,
-        name,
-        BUSYBOX,
-        volumes=[{"name": "node", "hostPath": {"path": where, "type": "DirectoryOrCreate"}}],
-        volumeMounts=[mounted],
-        securityContext={"privileged": True},
-    )
-
-    def on_node(script: str) -> None:
-        run_in_pod(kubernetes.cluster, PodReference(kubernetes.sandbox, name), ["sh", "-c", script], doing="the test")
-
-    on_node("mkdir -p /node/volume && mount -t tmpfs -o size=40m,mode=0777 small /node/volume")
-    size: Any = {"storage": "40Mi"}
+    name, where, size = f"small-{secrets.token_hex(3)}", tmp_path / "volume", {"storage": "40Mi"}
     volume: Any = {
         "metadata": {"name": name},
         "spec": {
@@ -140,7 +125,7 @@ def small_box(kubernetes: Kubernetes) -> Iterator[Toolbox]:
             "accessModes": ["ReadWriteOnce"],
             "persistentVolumeReclaimPolicy": "Retain",
             "storageClassName": "",
-            "hostPath": {"path": f"{where}/volume"},
+            "hostPath": {"path": str(where)},
         },
     }
     spec: Any = {
@@ -149,16 +134,20 @@ def small_box(kubernetes: Kubernetes) -> Iterator[Toolbox]:
         "storageClassName": "",
         "volumeName": name,
     }
+    where.mkdir()
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=40m,mode=0777", name, where], check=True)
     try:
         core.create_persistent_volume(volume)
         core.create_namespaced_persistent_volume_claim(kubernetes.sandbox, {"metadata": {"name": name}, "spec": spec})
         with toolbox(kubernetes.cluster, kubernetes.sandbox, name, ToolboxImage(IMAGE)) as running:
             yield running
+        until(lambda: running.pod.name not in kubernetes.pods(kubernetes.sandbox, ""), "the pod is gone")
     finally:
         core.delete_persistent_volume(name)
-        on_node("umount /node/volume && rmdir /node/volume")
+        subprocess.run(["/bin/umount", "--lazy", where], check=True)
 
 
+@needs_this_machine
 def test_a_claim_that_is_full_is_said_before_anything_is_sent_and_forgetting_makes_room(
     small_box: Toolbox, tmp_path: Path
 ) -> None:
@@ -179,6 +168,7 @@ def test_a_claim_that_is_full_is_said_before_anything_is_sent_and_forgetting_mak
     assert names_on_claim(small_box) == [NAMES[1]]
 
 
+@needs_this_machine
 def test_a_volume_that_fills_up_meanwhile_leaves_nothing_half_there(
     small_box: Toolbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
