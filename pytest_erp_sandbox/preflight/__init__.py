@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from ..postgres.clients import choose_clients, installed_toolsets
@@ -43,12 +44,15 @@ def preflight(
         copies = [stack.enter_context(SandboxSide(sandbox)) for sandbox in sandboxes]
         # All are reached before any is asked: some questions compare them.
         reached = [invariants.is_reachable(truth), *map(invariants.is_reachable, copies)]
+        # Client programs have sessions of their own: they are tried while all else is asked.
+        meanwhile = stack.enter_context(ThreadPoolExecutor(1))
+        fitting = [meanwhile.submit(invariants.client_programs_fit, copy, truth, clients_for) for copy in copies]
         findings = [
             invariants.prod_session_is_read_only(truth),
             invariants.prod_login_cannot_write(truth, required=require_read_only_role),
             invariants.connection_is_direct(truth),
         ]
-        for copy in copies:
+        for copy, fits in zip(copies, fitting, strict=True):
             findings += [
                 invariants.connection_is_direct(copy),
                 invariants.server_is_new_enough(copy),
@@ -64,9 +68,9 @@ def preflight(
                 invariants.prod_is_out_of_reach(copy, truth),
                 invariants.no_foreign_server_leads_out(copy),
                 invariants.server_is_not_prods(copy, truth),
-                invariants.client_programs_fit(copy, truth, clients_for),
                 invariants.wipe_has_room_for_its_locks(copy),
                 is_quarantined(copy),
+                fits.result(),
             ]
     return Report((*reached, *findings))
 

@@ -71,8 +71,9 @@ def test_what_is_here_is_not_brought_again(box: Toolbox, tmp_path: Path) -> None
 def test_half_made_ones_are_none(box: Toolbox, tmp_path: Path) -> None:
     box.run(["mkdir", "-p", f"{CACHE}/.making-x/{NAMES[0]}", f"{CACHE}/{NAMES[1]}"], doing="the test")
     assert bring(box, tmp_path) == []
-    put(box, entry(tmp_path, NAMES[0]))
-    assert box.run(["ls", "-A", CACHE], doing="the test").split() == [NAMES[0], NAMES[1]]
+    with locked(box, lambda _: None):
+        put(box, entry(tmp_path, NAMES[0]))
+    assert box.run(["ls", "-A", CACHE], doing="the test").split() == [".lock", NAMES[0], NAMES[1]]
 
 
 def test_removed_ones_are_gone(box: Toolbox, tmp_path: Path) -> None:
