@@ -24,8 +24,17 @@ __all__ = [
 
 _READING = frozenset({"get", "list", "watch"})
 
-_EVERYBODYS = "authorization.k8s.io"
-"""The group of what every account may do: ask what it may do."""
+_EVERYBODYS = frozenset(
+    {
+        ("authentication.k8s.io", "selfsubjectreviews"),
+        ("authorization.k8s.io", "selfsubjectaccessreviews"),
+        ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    }
+)
+"""What every account may do (``system:basic-user``): ask who it is, and what it may do. By group and resource."""
+
+_REACHING = frozenset({"attach", "exec", "portforward", "proxy"})
+"""Subresources that reach into pods and services: by them reading runs programs."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,7 @@ def excess(cluster: Cluster, prod: str, needed: Collection[Rule]) -> list[str]:
         for group in granted.api_groups or ():
             for resource in granted.resources or ():
                 for verb in granted.verbs:
-                    if group != _EVERYBODYS and _is_harmful(verb, resource):
+                    if (group, resource) not in _EVERYBODYS and _is_harmful(verb, resource):
                         found.update(dict.fromkeys(_unneeded(granted, group, resource, verb, prod, needed)))
     if review.status.incomplete:
         found["perhaps more: the API server does not list all that its authorizers allow"] = None
@@ -136,8 +145,8 @@ def excess(cluster: Cluster, prod: str, needed: Collection[Rule]) -> list[str]:
 def _is_harmful(verb: str, resource: str) -> bool:
     if verb not in _READING:
         return True
-    # Reading these runs programs, or shows passwords.
-    return resource in ("secrets", "pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "*")
+    # The rest shows passwords. RBAC has ``*`` for all resources, and ``*/exec`` for this subresource of each.
+    return resource.partition("/")[2] in _REACHING or resource in ("secrets", "*")
 
 
 def _unneeded(granted: Any, group: str, resource: str, verb: str, prod: str, needed: Collection[Rule]) -> Iterator[str]:

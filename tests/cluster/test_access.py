@@ -20,6 +20,7 @@ from pytest_erp_sandbox.cluster.access import (
     secret_rules,
     toolbox_rules,
 )
+from pytest_erp_sandbox.cluster.api import Cluster
 from pytest_erp_sandbox.cluster.credentials import SecretReference, StoredSecret
 from pytest_erp_sandbox.cluster.workload import Workload, await_ready, recover, scaled_down
 
@@ -125,18 +126,35 @@ def test_documents_that_are_not_synced_make_exec_too_much(deployed: Kubernetes) 
         ("secrets", "list", ""),
         ("rolebindings", "create", "rbac.authorization.k8s.io"),
         ("*", "get", ""),
+        ("*/exec", "get", ""),
+        ("*/attach", "get", ""),
+        ("*/portforward", "get", ""),
+        ("*/proxy", "get", ""),
+        ("localsubjectaccessreviews", "create", "authorization.k8s.io"),
     ],
 )
 def test_too_much_power_in_prods_namespace_is_named(deployed: Kubernetes, resource: str, verb: str, group: str) -> None:
     name = f"too-much-{verb}-{resource.replace('/', '-').replace('*', 'all')}"
+    account = account_that_may(deployed, name, verb, resource, group)
+    found = excess(account, deployed.prod, needed_by_refresh(deployed))
+    assert found == [f"{verb} {resource}".replace("*", "all")]
+
+
+def test_what_newer_servers_let_every_account_do_is_not_too_much(deployed: Kubernetes) -> None:
+    """A Role stands for ``system:basic-user`` of servers from 1.28 on, who let an account ask who it is."""
+    account = account_that_may(deployed, "asks-who", "create", "selfsubjectreviews", "authentication.k8s.io")
+    assert excess(account, deployed.prod, []) == []
+
+
+def account_that_may(kubernetes: Kubernetes, name: str, verb: str, resource: str, group: str) -> Cluster:
+    """An account with a Role of its own in prod's namespace."""
     role: Any = {
         "metadata": {"name": name},
         "rules": [{"apiGroups": [group], "resources": [resource], "verbs": [verb]}],
     }
-    RbacAuthorizationV1Api(deployed.cluster.core.api_client).create_namespaced_role(deployed.prod, role)
-    deployed.bind(name, deployed.prod, name)
-    found = excess(deployed.account(name), deployed.prod, needed_by_refresh(deployed))
-    assert found == [f"{verb} {resource}".replace("*", "all")]
+    RbacAuthorizationV1Api(kubernetes.cluster.core.api_client).create_namespaced_role(kubernetes.prod, role)
+    kubernetes.bind(name, kubernetes.prod, name)
+    return kubernetes.account(name)
 
 
 def test_an_administrator_is_told_of_all_that_he_may_do_to_prod(deployed: Kubernetes) -> None:
