@@ -30,6 +30,8 @@ MARKER = ".erp-sandbox"
 
 OnProgress = Callable[[int, int], None]
 
+_OWN_VOLUME = "Let the sandbox's ERP have a volume of its own."
+
 _ATTEMPTS = 3
 _CHANGED = re.compile(r"changed as we read it|removed before we read it|File shrank|short read")
 """What GNU tar and busybox tar say when prod's ERP wrote meanwhile."""
@@ -77,19 +79,24 @@ class SandboxDocuments(_Documents):
     owner: str = ""
 
 
-def adopt_documents(cluster: Cluster, sandbox: SandboxDocuments, prods: Collection[str]) -> None:
+def adopt_documents(
+    cluster: Cluster, sandbox: SandboxDocuments, prods: Collection[str], prod: ProdDocuments | None = None
+) -> None:
     """Mark a folder as the documents of ``sandbox.owner``.
 
     Args:
         cluster: where it is.
         sandbox: the documents.
         prods: prod's namespaces, in which nothing is ever marked.
+        prod: prod's documents, if it has any: they are never marked, wherever they are mounted.
 
     Raises:
-        NotASandboxError: it is in prod's namespace, or marked as somebody else's.
+        NotASandboxError: it is in prod's namespace, is prod's or shares files with it, or is marked as somebody else's.
         ClusterError: the folder is not there, or cannot be written.
     """
     refuse_prod(sandbox, prods)
+    if prod is not None:
+        _refuse_same(cluster, prod, sandbox)
     marked = _marker(cluster, sandbox)
     if marked not in ("", sandbox.owner):
         raise NotASandboxError(f"{sandbox} is marked as {marked}'s, not {sandbox.owner}'s; it was left so")
@@ -116,7 +123,7 @@ def sync_documents(
         How many files, folders and links there are.
 
     Raises:
-        NotASandboxError: the sandbox's folder is not marked as its own, or is prod's.
+        NotASandboxError: the sandbox's folder is not marked as its own, or is prod's, or one is in the other.
         ClusterError: either end failed, what arrived is not what was sent, or an entry would lead out of its folder.
     """
     refuse_prod(sandbox, prods)
@@ -176,20 +183,44 @@ def refuse_prod(sandbox: SandboxDocuments, prods: Collection[str]) -> None:
 
 
 def _refuse_same(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments) -> None:
-    """One volume can be mounted in two places: the folder itself says which it is."""
-    if _identity(cluster, prod) == _identity(cluster, sandbox):
+    """One volume can be mounted in two places: the folders themselves say which they are.
+
+    What is above a mount no pod can see: whether prod mounts a folder that is deep in the sandbox's (by ``subPath``)
+    is not known, but for the folders that are replaced.
+    """
+    prods, sandboxes = _whereabouts(cluster, prod), _whereabouts(cluster, sandbox)
+    if prods.itself == sandboxes.itself:
         raise NotASandboxError(
-            f"{sandbox} is the very folder of prod's documents, {prod}; nothing was changed",
-            hint="Let the sandbox's ERP have a volume of its own.",
+            f"{sandbox} is the very folder of prod's documents, {prod}; nothing was changed", hint=_OWN_VOLUME
+        )
+    if prods.folders & (sandboxes.folders | sandboxes.above) or sandboxes.folders & prods.above:
+        raise NotASandboxError(
+            f"{sandbox} and prod's documents, {prod}, share files: one is in the other; nothing was changed",
+            hint=_OWN_VOLUME,
         )
     if marked := _marker(cluster, prod):
         raise NotASandboxError(f"{prod}, which should be prod's, is marked as the documents of {marked}")
 
 
-def _identity(cluster: Cluster, place: _Documents) -> str:
-    # The file system's own name, which each mount of it has, and the folder's number in it.
-    script = 'cd -- "$1" && stat -f -c %i . && stat -c %i .'
-    return sh(cluster, place, script, place.path, doing="looking for documents")
+@dataclass(frozen=True)
+class _Whereabouts:
+    """Folders, each by its file system's name and its number there.
+
+    Attributes:
+        itself: the documents' folder.
+        folders: it, and those that are copied or replaced in it.
+        above: those that it is in, up to its mount.
+    """
+
+    itself: str
+    folders: frozenset[str]
+    above: frozenset[str]
+
+
+def _whereabouts(cluster: Cluster, place: _Documents) -> _Whereabouts:
+    said = sh(cluster, place, script("where"), place.path, *place.folders, doing="looking for documents")
+    folders, _, above = said.partition("\n\n")
+    return _Whereabouts(folders.partition("\n")[0], frozenset(folders.splitlines()), frozenset(above.splitlines()))
 
 
 def require_marker_of(sandbox: SandboxDocuments, marked: str) -> None:

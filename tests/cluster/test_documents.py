@@ -192,21 +192,68 @@ def test_a_folder_that_is_marked_as_a_sandboxs_is_no_prod(ends: Ends) -> None:
         ends.sync(prod, sandbox)
 
 
-def test_prods_own_volume_is_recognised_where_it_is_mounted_as_the_sandboxs(kubernetes: Kubernetes) -> None:
-    folder = f"/var/tmp/{kubernetes.prod}"
+@pytest.fixture(scope="module", params=[IMAGE, BUSYBOX], ids=["gnu", "busybox"])
+def one_volume(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Iterator[tuple[PodReference, PodReference]]:
+    """A pod of prod's and one of a sandbox's with one volume, at /volume, and folders of it elsewhere, too."""
+    name = f"one-volume-{next(_numbers)}"
+    folder = f"/var/tmp/{kubernetes.prod}-{name}"
     volume = {"name": "documents", "hostPath": {"path": folder, "type": "DirectoryOrCreate"}}
-    mounts = [{"name": "documents", "mountPath": "/documents"}]
+    mounts = [
+        {"name": "documents", "mountPath": "/volume"},
+        {"name": "documents", "mountPath": "/documents", "subPath": "prod"},
+        {"name": "documents", "mountPath": "/logos", "subPath": "prod/mycompany/logos"},
+    ]
     for namespace in (kubernetes.prod, kubernetes.sandbox):
-        kubernetes.pod(namespace, "same-volume", volumes=[volume], volumeMounts=mounts)
-    prod = ProdDocuments(PodReference(kubernetes.prod, "same-volume"), "/documents")
-    sandbox = SandboxDocuments(PodReference(kubernetes.sandbox, "same-volume"), "/documents", owner="sandbox")
-    try:
-        with pytest.raises(NotASandboxError, match="the very folder of prod's documents"):
-            sync_documents(kubernetes.cluster, prod, sandbox, [kubernetes.prod], lambda *_: None)
-    finally:
-        run_in_pod(
-            kubernetes.cluster, prod.pod, ["sh", "-c", "rm -rf /documents/* /documents/.[!.]*"], doing="tidying up"
-        )
+        kubernetes.pod(namespace, name, request.param, volumes=[volume], volumeMounts=mounts)
+    prod, sandbox = PodReference(kubernetes.prod, name), PodReference(kubernetes.sandbox, name)
+    make = "cd /volume && mkdir -p prod/other sandbox/mycompany && ln -s ../prod/mycompany/logos sandbox/linked"
+    run_in_pod(kubernetes.cluster, prod, ["sh", "-c", make], doing="making folders")
+    yield prod, sandbox
+    run_in_pod(kubernetes.cluster, prod, ["sh", "-c", "rm -rf /volume/*"], doing="tidying up")
+
+
+@pytest.mark.parametrize(
+    ("prods", "sandboxes", "folder", "why"),
+    [
+        ("/volume/prod", "/volume/prod", "mycompany", "the very folder of prod's documents"),
+        ("/documents", "/volume/prod", "mycompany", "the very folder of prod's documents"),
+        ("/volume/prod", "/volume", "mycompany", "share files"),
+        ("/volume/prod", "/documents/mycompany", "logos", "share files"),
+        ("/volume/prod", "/volume/prod/other", "mycompany", "share files"),
+        ("/documents", "/volume", "prod", "share files"),
+        ("/documents/mycompany", "/volume/prod", "mycompany", "share files"),
+        ("/volume/prod/mycompany", "/logos", "mycompany", "share files"),
+        ("/volume/prod/mycompany", "/volume/sandbox", "linked", "share files"),
+    ],
+)
+def test_prods_own_files_are_recognised_where_their_volume_is_the_sandboxs_too(
+    kubernetes: Kubernetes,
+    one_volume: tuple[PodReference, PodReference],
+    prods: str,
+    sandboxes: str,
+    folder: str,
+    why: str,
+) -> None:
+    prod = ProdDocuments(one_volume[0], prods, ("mycompany", "logos"))
+    sandbox = SandboxDocuments(one_volume[1], sandboxes, (folder,), owner="sandbox")
+    for call in (
+        lambda: sync_documents(kubernetes.cluster, prod, sandbox, [kubernetes.prod], lambda *_: None),
+        lambda: adopt_documents(kubernetes.cluster, sandbox, [kubernetes.prod], prod),
+    ):
+        with pytest.raises(NotASandboxError, match=f"{why}(.|\n)*a volume of its own"):
+            call()
+    find = "find /volume -path /volume/sandbox -prune -o -name '.erp-sandbox*' -print"
+    assert run_in_pod(kubernetes.cluster, prod.pod, ["sh", "-c", find], doing="looking for what was written") == ""
+
+
+def test_a_folder_of_its_own_in_prods_volume_is_the_sandboxs(
+    kubernetes: Kubernetes, one_volume: tuple[PodReference, PodReference]
+) -> None:
+    for prods in ("/volume/prod", "/documents"):
+        prod = ProdDocuments(one_volume[0], prods)
+        sandbox = SandboxDocuments(one_volume[1], "/volume/sandbox", owner="sandbox")
+        adopt_documents(kubernetes.cluster, sandbox, [kubernetes.prod], prod)
+        assert sync_documents(kubernetes.cluster, prod, sandbox, [kubernetes.prod], lambda *_: None) > 0
 
 
 def test_a_source_that_fails_is_said_and_the_old_documents_stay(ends: Ends) -> None:
