@@ -68,15 +68,15 @@ def scaled_down(
 ) -> Iterator[None]:
     """Scale ``workload`` to 0, wait until its pods are gone, and afterwards back to what it was, until it is ready.
 
-    Back also after an error or Ctrl-C. The former count is written as an annotation together with the 0, so that after
-    a ``kill -9`` ``recover``, or the next run, puts it back.
+    Back also after an error or Ctrl-C; after an error it is awaited, too. The former count is written as an annotation
+    together with the 0, so that after a ``kill -9`` ``recover``, or the next run, puts it back.
 
     Args:
         cluster: where it is.
         workload: what is in front of the sandbox.
         prods: prod's namespaces, in which nothing is ever scaled.
         timeout: how long pods may take to end, and to become ready.
-        on_wait: is told what is waited for.
+        on_wait: is told what is waited for; and, after an error, what of this failed beside it.
 
     Raises:
         ClusterError: it may not be scaled, or its pods do not end, or do not become ready again.
@@ -89,8 +89,17 @@ def scaled_down(
             lambda: _running(cluster, workload), timeout.total_seconds(), f"the pods of {workload} have not ended"
         )
         yield
-    finally:
+    except Exception:
+        try:
+            if _scale_back(cluster, workload) is not None:
+                await_ready(cluster, workload, timeout, on_wait)
+        except ClusterError as another:
+            on_wait(str(another))  # it must not hide the first
+        raise
+    except BaseException:
         _scale_back(cluster, workload)
+        raise
+    _scale_back(cluster, workload)
     await_ready(cluster, workload, timeout, on_wait)
 
 

@@ -56,6 +56,30 @@ def test_an_error_inside_leaves_it_as_it_was(kubernetes: Kubernetes, erp: Worklo
     assert state(kubernetes, erp) == (2, None)
 
 
+def test_after_an_error_it_is_ready_again(kubernetes: Kubernetes) -> None:
+    workload = kubernetes.workload(kubernetes.sandbox, "failing", replicas=2)
+    await_ready(kubernetes.cluster, workload, SOON)
+    with pytest.raises(RuntimeError, match="first"), scaled_down(kubernetes.cluster, workload, prods=[]):
+        raise RuntimeError("first")
+    found: Any = kubernetes.cluster.apps.read_namespaced_deployment(workload.name, workload.namespace)
+    assert found.status.ready_replicas == 2
+
+
+def test_that_it_does_not_become_ready_hides_no_error(kubernetes: Kubernetes) -> None:
+    workload = kubernetes.workload(kubernetes.sandbox, "failing-and-broken")
+    await_ready(kubernetes.cluster, workload, SOON)
+    image = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "local/missing:1"}]}}}}
+    kubernetes.cluster.apps.patch_namespaced_deployment(workload.name, workload.namespace, image)
+    told: list[str] = []
+    with (
+        pytest.raises(RuntimeError, match="first"),
+        scaled_down(kubernetes.cluster, workload, prods=[], timeout=timedelta(seconds=8), on_wait=told.append),
+    ):
+        raise RuntimeError("first")
+    assert "scaled back, but is not ready within 8 s: 0 of 1 pods are ready" in told[-1]
+    assert state(kubernetes, workload) == (1, None)
+
+
 def test_one_that_was_at_0_stays_there(kubernetes: Kubernetes) -> None:
     workload = kubernetes.workload(kubernetes.sandbox, "asleep", replicas=0)
     with scaled_down(kubernetes.cluster, workload, prods=[kubernetes.prod]):
