@@ -66,10 +66,10 @@ def _look(cluster: Cluster, sandbox: SandboxDocuments) -> tuple[Listing, Listing
     said = _bytes(sh(cluster, sandbox, script("look"), *arguments, doing="looking through the documents"))
     marker, size, listings = said.split(b"\n", 2)
     require_marker_of(sandbox, marker.decode(errors="replace"))
-    golden = read_listing(listings[: int(size)])
+    golden = _read(sandbox, listings[: int(size)])
     if not golden:
         raise ClusterError(f"there is no golden copy of {sandbox} to put them back to", hint=_SYNC_THEM)
-    return golden, read_listing(listings[int(size) :])
+    return golden, _read(sandbox, listings[int(size) :])
 
 
 def _take(cluster: Cluster, sandbox: SandboxDocuments, steps: Sequence[Step]) -> Listing:
@@ -81,7 +81,14 @@ def _take(cluster: Cluster, sandbox: SandboxDocuments, steps: Sequence[Step]) ->
         found = b"".join(map(bytes, running.output()))
         if running.wait():
             raise ClusterError(f"the documents cannot be put back in {sandbox}: {running.reason}", hint=_SYNC_THEM)
-    return read_listing(found)
+    return _read(sandbox, found)
+
+
+def _read(sandbox: SandboxDocuments, listed: bytes) -> Listing:
+    try:
+        return read_listing(listed)
+    except ValueError:
+        raise ClusterError(f"a listing of the documents in {sandbox} is cut off", hint=_SYNC_THEM) from None
 
 
 def _note_found(cluster: Cluster, sandbox: SandboxDocuments) -> None:

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from pytest_erp_sandbox import ClusterError, NotASandboxError
+from pytest_erp_sandbox.cluster import golden_documents
 from pytest_erp_sandbox.cluster.documents import MARKER, ProdDocuments, SandboxDocuments
 from pytest_erp_sandbox.cluster.exec import PodReference
 from pytest_erp_sandbox.cluster.golden_documents import keep_golden, put_back
+from pytest_erp_sandbox.cluster.unpack import script
 
 from .kubernetes import BUSYBOX, IMAGE, Kubernetes
 from .test_documents import TREE, Ends
@@ -88,3 +90,27 @@ def test_a_golden_copy_that_was_spoilt_is_said(ends: Ends, documents: SandboxDoc
     # and it stays said
     with pytest.raises(ClusterError, match="are not what they were"):
         back(ends, documents)
+
+
+def test_a_listing_of_the_golden_copy_that_was_cut_off_is_said(ends: Ends, documents: SandboxDocuments) -> None:
+    ends.at(documents, "cd .erp-sandbox-golden && head -c 700 listing >cut && mv cut listing")
+    with pytest.raises(ClusterError, match=r"is cut off\n.*sync-documents"):
+        back(ends, documents)
+
+
+@pytest.mark.parametrize("listed", ["", "echo 2; stat -c '%f|%s|%u:%g|%y|%z' mycompany;"], ids=["nothing", "half"])
+def test_what_cannot_be_listed_after_it_was_put_back_is_said(
+    ends: Ends, documents: SandboxDocuments, monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    """A listing that fails, and is done only once what was added is gone, stands for a volume that fails meanwhile."""
+    ends.at(documents, "echo new >mycompany/new")
+    failing = f"[ -e mycompany/new ] || {{ {listed} echo Input/output error >&2; exit 124; }}\n"
+
+    def failing_list(name: str) -> str:
+        return failing + script(name) if name == "list" else script(name)
+
+    monkeypatch.setattr(golden_documents, "script", failing_list)
+    with pytest.raises(ClusterError, match=r"cannot be put back in .*: Input/output error\n.*sync-documents"):
+        back(ends, documents)
+    monkeypatch.undo()
+    assert back(ends, documents) == 0
