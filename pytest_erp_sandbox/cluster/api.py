@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -36,11 +37,9 @@ class Cluster:
 
     Args:
         configuration: of the Kubernetes client.
-        namespace: the one that kubeconfig or service account name; taken where a setting names none.
     """
 
-    def __init__(self, configuration: client.Configuration, namespace: str) -> None:
-        self.namespace = namespace
+    def __init__(self, configuration: client.Configuration) -> None:
         self._configuration = configuration
         api = client.ApiClient(configuration)
         self.core = client.CoreV1Api(api)
@@ -59,32 +58,31 @@ def connect_cluster(kubeconfig: Path | None = None, context: str | None = None) 
     """Find the API server as kubectl does: by a kubeconfig if there is one, else as the service account of this pod.
 
     Args:
-        kubeconfig: a file; else what ``KUBECONFIG`` names, else ``~/.kube/config``.
+        kubeconfig: a file; else those that ``KUBECONFIG`` names, else ``~/.kube/config``.
         context: one of its contexts; else its current one.
 
     Raises:
         ClusterError: there is neither, or it cannot be used.
     """
     configuration = client.Configuration()
-    default = Path(config.KUBE_CONFIG_DEFAULT_LOCATION.partition(":")[0]).expanduser()
     try:
-        if kubeconfig is None and context is None and not default.exists():
+        if kubeconfig is None and context is None and not _has_kubeconfig():
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            return Cluster(configuration, _own_namespace())
-        file = None if kubeconfig is None else str(kubeconfig)
-        config.load_kube_config(file, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        contexts, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
+        else:
+            file = None if kubeconfig is None else str(kubeconfig)
+            config.load_kube_config(file, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (config.ConfigException, OSError, ValueError) as error:
         raise ClusterError(
             f"there is no way to a Kubernetes cluster: {error}",
             hint="From outside, set cluster.kubeconfig or KUBECONFIG; inside, let the pod mount its service account.",
         ) from None
-    chosen = current if context is None else next(each for each in contexts if each["name"] == context)
-    return Cluster(configuration, chosen["context"].get("namespace", "default"))
+    return Cluster(configuration)
 
 
-def _own_namespace() -> str:
-    return Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text(encoding="utf-8").strip()
+def _has_kubeconfig() -> bool:
+    """Whether any of the files is there that the library would read."""
+    named = config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
+    return any(Path(file).expanduser().exists() for file in named if file)
 
 
 def ask(call: Callable[..., Any], *arguments: Any, doing: str, **options: Any) -> Any:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pytest_erp_sandbox import ClusterError, SettingsError
 from pytest_erp_sandbox.cluster.api import connect_cluster
@@ -108,3 +112,23 @@ def test_a_reference_that_is_none_is_refused(text: str) -> None:
 def test_without_a_kubeconfig_and_outside_of_a_pod_both_ways_are_named(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"no way to a Kubernetes cluster.*\n.*KUBECONFIG.*service account"):
         connect_cluster(tmp_path / "missing")
+
+
+def test_the_kubeconfig_is_any_of_those_that_the_environment_names(tmp_path: Path) -> None:
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://cluster.example"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    (tmp_path / "real").write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **config}))
+    code = "from pytest_erp_sandbox.cluster.api import connect_cluster; print(connect_cluster())"
+    named = os.pathsep.join([str(tmp_path / "missing"), "", str(tmp_path / "real")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KUBECONFIG": named},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "https://cluster.example\n"), done.stderr

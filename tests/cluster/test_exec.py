@@ -71,7 +71,7 @@ def test_it_is_closed_only_when_no_other_thread_reads_from_it(
 def mute() -> Iterator[Cluster]:
     """An API server, in place of one that hangs: it accepts connections, and says nothing."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        yield Cluster(client.Configuration(host=f"https://127.0.0.1:{server.getsockname()[1]}"), "default")
+        yield Cluster(client.Configuration(host=f"https://127.0.0.1:{server.getsockname()[1]}"))
 
 
 def test_an_api_server_that_never_answers_is_not_waited_for_for_ever(

@@ -87,7 +87,7 @@ def cluster(protocol: str) -> Iterator[Cluster]:
     with serve(run_here, "127.0.0.1", 0, subprotocols=protocols, max_size=None, compression=None) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         port = server.socket.getsockname()[1]
-        yield Cluster(client.Configuration(host=f"http://127.0.0.1:{port}"), POD.namespace)
+        yield Cluster(client.Configuration(host=f"http://127.0.0.1:{port}"))
 
 
 def test_output_and_exit_code_come_back(cluster: Cluster, protocol: str) -> None:
