@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from .kubernetes import KUBECONFIG, Kubernetes, running_kubernetes, until
 from .test_workload import state
-from .town import Town, in_documents, needs_this_machine, running_town
+from .town import REPOSITORY, Town, in_documents, needs_this_machine, running_town
 
 pytestmark = needs_this_machine
 
@@ -33,7 +34,7 @@ main()
 
 STEPS_OF_A_REFRESH = {
     "a toolbox was made": ("_not_running", "call"),
-    "the toolbox is connected": ("_require_room", "call"),
+    "the toolbox is connected": ("kept_open", "call"),
     "the golden dumps are locked": ("bring", "call"),
     "the ERP is scaled to 0": ("_scale_down", "return"),
     "the ERP's pods are gone": ("_prepare", "call"),
@@ -42,12 +43,12 @@ STEPS_OF_A_REFRESH = {
     "the sandbox was restored": ("restore", "return"),
     "the golden dump was made": ("dump_sandbox", "return"),
     "the ERP is scaled back": ("await_ready", "call"),
-    "the golden dump is here": ("put", "call"),
+    "the golden dump is here": ("_archive", "call"),
     "the golden dump was sent": ("unpack", "return"),
     "the golden dump is on the claim": ("remove", "call"),
     "the toolbox is to be removed": ("_delete", "call"),
 }
-"""Where a refresh is killed: a function of the plugin's, as it begins or ends."""
+"""Where a refresh is killed: a function of the plugin's, as it begins or ends; its name is that of no other."""
 
 STEPS_OF_A_SYNC = {
     "prod's documents are asked for": ("_refuse_same", "return"),
@@ -70,10 +71,12 @@ def town() -> Iterator[Town]:
 
 
 @pytest.fixture
-def outside(town: Town) -> Town:
-    """The town, with the settings of somebody outside."""
+def outside(town: Town) -> Iterator[Town]:
+    """The town, with the settings of somebody outside; whatever is done there, prod is as it was."""
     town.configure(town.settings())
-    return town
+    prod = town.objects_of_prod()
+    yield town
+    assert town.objects_of_prod() == prod
 
 
 @pytest.fixture
@@ -93,13 +96,12 @@ def inside(town: Town) -> Town:
 
 
 def test_from_outside_the_features_are_green_and_prod_is_as_it_was(outside: Town) -> None:
-    prod, sandbox = outside.objects_of_prod(), outside.objects_of_sandbox()
+    sandbox = outside.objects_of_sandbox()
     done = outside.run("pytest", "--erp-sandbox-reset=scenario", "features", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout + done.stderr
     assert state(outside.kubernetes, outside.erp) == (1, None)
     (golden,) = [path.name for path in (outside.project / "golden").glob("2*")]
     assert golden in outside.on_claim()
-    assert outside.objects_of_prod() == prod
     until(lambda: outside.objects_of_sandbox() == sandbox, "the sandbox's namespace is as it was, without a toolbox")
     password = str(conninfo_to_dict(outside.estate.prod_dsn.get_secret_value())["password"])
     assert password not in done.stdout + done.stderr
@@ -151,6 +153,14 @@ def kill_at(town: Town, step: tuple[str, str], command: str) -> None:
         text=True,
     )
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "function", sorted({name for name, _ in [*STEPS_OF_A_REFRESH.values(), *STEPS_OF_A_SYNC.values()]})
+)
+def test_the_function_that_a_run_is_killed_at_is_the_only_one_of_its_name(function: str) -> None:
+    texts = [file.read_text(encoding="utf-8") for file in (REPOSITORY / "pytest_erp_sandbox").rglob("*.py")]
+    assert sum(len(re.findall(rf"\bdef {function}\(", text)) for text in texts) == 1
 
 
 @pytest.mark.parametrize("step", STEPS_OF_A_REFRESH.values(), ids=STEPS_OF_A_REFRESH.keys())

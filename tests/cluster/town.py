@@ -140,15 +140,18 @@ class Town:
     def objects_of_prod(self) -> dict[str, str]:
         """Each object of prod's namespace, and the version that it has."""
         core, apps = self.kubernetes.cluster.core, self.kubernetes.cluster.apps
-        rbac = client.RbacAuthorizationV1Api(core.api_client)
+        rbac, batch = client.RbacAuthorizationV1Api(core.api_client), client.BatchV1Api(core.api_client)
         lists: list[Any] = [
             core.list_namespaced_pod,
             core.list_namespaced_secret,
             core.list_namespaced_config_map,
             core.list_namespaced_persistent_volume_claim,
+            core.list_namespaced_service,
             core.list_namespaced_service_account,
             apps.list_namespaced_deployment,
             apps.list_namespaced_replica_set,
+            apps.list_namespaced_stateful_set,
+            batch.list_namespaced_job,
             rbac.list_namespaced_role,
             rbac.list_namespaced_role_binding,
         ]
