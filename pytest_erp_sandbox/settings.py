@@ -216,7 +216,7 @@ class ErpSettings(Table):
     workload: str | None = None
     """Its Deployment or StatefulSet, which a refresh scales to 0: ``deployment/name``; in the sandbox's namespace."""
     scale_per_scenario: bool = False
-    """Scale it to 0 for each reset, too."""
+    """Scale it to 0 for each restore, too; a rewind lets it be."""
 
     @model_validator(mode="after")
     def _an_http_url(self) -> Self:
