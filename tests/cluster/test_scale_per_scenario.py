@@ -1,0 +1,49 @@
+"""A reset beside an ERP in the cluster: down while the sandbox is restored, where that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_erp_sandbox.cluster.workload import Workload, await_ready
+
+from ..estates import BuiltEstate
+from ..runs import Runs
+from .kubernetes import KUBECONFIG, Kubernetes
+from .test_workload import SOON, state
+
+
+@pytest.fixture(scope="module")
+def erp(kubernetes: Kubernetes) -> Workload:
+    """Pods that stand for the ERP's: what they serve is not asked for."""
+    workload = kubernetes.workload(kubernetes.sandbox, "dolibarr", replicas=2)
+    await_ready(kubernetes.cluster, workload, SOON)
+    return workload
+
+
+@pytest.mark.parametrize(
+    ("scale", "strategy", "stay"),
+    [(True, "restore", False), (False, "restore", True), (True, "rewind", True)],
+    ids=["a restore scales", "unless it is not asked for", "a rewind never does"],
+)
+def test_the_erp_is_down_while_its_sandbox_is_restored(
+    estate: BuiltEstate, kubernetes: Kubernetes, erp: Workload, tmp_path: Path, scale: bool, strategy: str, stay: bool
+) -> None:
+    settings = estate.settings(strategy=strategy, journal=True, cluster={"kubeconfig": Path(KUBECONFIG)})
+    settings["prod"]["namespace"] = kubernetes.prod
+    (place,) = settings["sandboxes"]
+    place["namespace"] = kubernetes.sandbox
+    place["erp"] |= {"workload": "deployment/dolibarr", "scale-per-scenario": scale}
+    runs = Runs(tmp_path / "project", settings)
+    golden = runs.golden()
+    with runs.sandbox() as sandbox:
+        sandbox.reset(golden)  # makes the baseline that is rewound to
+        before = kubernetes.pods(kubernetes.sandbox, "app=dolibarr")
+        sandbox.reset(golden)
+        assert sandbox.last_reset is not None
+        assert sandbox.last_reset.strategy == strategy
+    after = kubernetes.pods(kubernetes.sandbox, "app=dolibarr")
+    assert len(after) == 2
+    assert (set(after) == set(before), bool(set(after) & set(before))) == (stay, stay)
+    assert state(kubernetes, erp) == (2, None)
