@@ -163,6 +163,12 @@ def refresh(call: _Call, as_json: bool) -> None:
     """
     say = _quiet if as_json else click.echo
     with call.settings() as settings:
+        with_documents = [place for place in settings.all_sandboxes if place.documents is not None]
+        if with_documents and settings.prod.documents is None:
+            raise SettingsError(
+                f"{with_documents[0].name}.documents is set, but prod.documents does not say where prod's are",
+                hint="Set prod.documents, or refresh by `refresh-from-prod` and `reset`.",
+            )
         golden = _refresh(settings, call.progress)
         if not as_json:
             _tell_of(golden)
@@ -170,11 +176,7 @@ def refresh(call: _Call, as_json: bool) -> None:
         without = [place.model_copy(update={"documents": None}) for place in settings.all_sandboxes]
         done = _reset_all(call, settings, without, golden, say)
         # After the reset: a sandbox's pods are up again, and no row is newer than its files.
-        copied = {
-            place.name: _sync(call, settings, place, say)
-            for place in settings.all_sandboxes
-            if place.documents is not None
-        }
+        copied = {place.name: _sync(call, settings, place, say) for place in with_documents}
         if as_json:
             _print_json({"golden": golden.plain(), "sandboxes": done, "documents": copied})
 
@@ -198,15 +200,23 @@ def recover(call: _Call) -> None:
     """Put back what a killed run has left: ERPs that are scaled to 0, and toolbox pods."""
     from .reach import erp_up, toolboxes_removed
 
-    with call.settings() as settings:
+    failures = 0
+    with call.settings(but_for_prod=True) as settings:
         for place in settings.all_sandboxes:
-            # With the lease, so that no run is disturbed that is alive.
-            with _leased(place, settings):
-                replicas = erp_up(settings, place)
-            done = "nothing to recover" if replicas is None else f"the ERP is scaled to {replicas} again"
-            click.echo(f"{place.name}: {done}")
+            try:
+                # With the lease, so that no run is disturbed that is alive.
+                with _leased(place, settings):
+                    replicas = erp_up(settings, place)
+            except ErpSandboxError as error:
+                failures += 1
+                click.echo(f"{place.name}: {error}", err=True)
+            else:
+                done = "nothing to recover" if replicas is None else f"the ERP is scaled to {replicas} again"
+                click.echo(f"{place.name}: {done}")
         for name in toolboxes_removed(settings):
             click.echo(f"pod {name} is removed")
+    if failures:
+        sys.exit(1)
 
 
 @cli.command()
@@ -236,7 +246,8 @@ def reset(call: _Call, name: str | None, dry_run: bool, as_json: bool) -> None:
                 _show(table_of_what_goes(place.name, _what_goes(place)))
             return
         _require_preflight(settings)
-        golden = _golden(settings, call.progress)
+        # A new golden dump is prepared in one of those that are to be reset, and in no other.
+        golden = _golden(_only(settings, places), call.progress)
         done = _reset_all(call, settings, places, golden, _quiet if as_json else click.echo)
         if as_json:
             _print_json(done)
@@ -292,7 +303,7 @@ def status(call: _Call, encrypted: bool, as_json: bool) -> None:
     from .status import sandbox_status
     from .tables import table_of_encrypted, table_of_golden_dumps, table_of_sandboxes
 
-    with call.settings() as settings:
+    with call.settings(but_for_prod=True) as settings:
         sandboxes = [sandbox_status(place, settings.changes) for place in settings.all_sandboxes]
         cache = _cache(settings)
         entries = cache.entries()
@@ -323,21 +334,23 @@ def forget(call: _Call, ids: Sequence[str], everything: bool) -> None:
     Name them by the IDS that `erp-sandbox status` shows, or say --all, which takes damaged ones along, and those of
     another version of this package.
     """
-    from .reach import golden_dumps_on_claim
+    from .reach import golden_claim
 
     if bool(ids) == everything:
         raise click.UsageError("name the golden dumps to remove, or say --all")
-    with call.settings() as settings:
+    with call.settings(but_for_prod=True) as settings:
         cache, say = _cache(settings), call.progress.say
-        with golden_dumps_on_claim(settings, say) as (there, remove_there), cache.locked(say):
-            here, place = cache.ids(), " and from ".join(filter(None, [str(cache.path), settings.golden.claim]))
-            unknown = set(ids) - {*here, *there}
-            if unknown:
-                raise click.UsageError(f"no golden dump {', '.join(sorted(unknown))} in {place}")
-            chosen = {*here, *there} if everything else set(ids)
-            remove_there([name for name in there if name in chosen])
+        with golden_claim(settings, say) as claim, cache.locked(say):
+            here = cache.ids()
+            known = sorted({*here, *(claim.names if claim else ())})
+            if unknown := set(ids) - set(known):
+                raise click.UsageError(f"there is no golden dump {', '.join(sorted(unknown))}, but {known or 'none'}")
+            chosen = known if everything else ids
+            if claim:
+                claim.keep([name for name in claim.names if name not in chosen])
             cache.forget(name for name in here if name in chosen)
-        click.echo(f"{len(chosen)} golden {'dump' if len(chosen) == 1 else 'dumps'} removed from {place}.")
+        places = f"{cache.path}{f' and PVC {settings.golden.claim}' if claim else ''}"
+        click.echo(f"{len(chosen)} golden {'dump' if len(chosen) == 1 else 'dumps'} removed from {places}.")
 
 
 @cli.command()
@@ -367,7 +380,7 @@ class _Call:
         self._quiet = quiet
 
     @contextmanager
-    def settings(self, **overrides: object) -> Iterator[Settings]:
+    def settings(self, *, but_for_prod: bool = False, **overrides: object) -> Iterator[Settings]:
         from .demo.settings import with_demo
         from .loading import load_settings
         from .reach import reached
@@ -378,7 +391,10 @@ class _Call:
                 f"there are no settings for a sandbox in {self.project}",
                 hint="Write [tool.erp-sandbox] into pyproject.toml there, or try it with `erp-sandbox demo`.",
             )
-        with with_demo(settings, self.project) as complete, reached(complete, self.progress.say) as ready:
+        with (
+            with_demo(settings, self.project) as complete,
+            reached(complete, self.progress.say, but_for_prod=but_for_prod) as ready,
+        ):
             yield ready
 
     @property
@@ -431,8 +447,10 @@ def _reset_all(
     """Put sandboxes back; returns how, by name."""
     done: dict[str, dict[str, object]] = {}
     for place in places:
-        only = settings.model_copy(update={"sandbox": None, "sandboxes": (place,)})
-        with closing(_pool(only, uuid.uuid4().hex, call.progress)) as pool, pool.rehearsal(golden) as sandbox:
+        with (
+            closing(_pool(_only(settings, [place]), uuid.uuid4().hex, call.progress)) as pool,
+            pool.rehearsal(golden) as sandbox,
+        ):
             assert sandbox.last_reset is not None
             left = list(sandbox.idle_sessions_left)
             done[place.name] = {**asdict(sandbox.last_reset), "left_sessions": left}
@@ -455,9 +473,10 @@ def _sync(call: _Call, settings: Settings, place: SandboxSettings, say: _Say) ->
     """Copy prod's documents into a sandbox; returns how many files, folders and links."""
     from .cluster.documents import sync_documents as sync
     from .cluster.golden_documents import keep_golden
-    from .reach import cluster_of, documents_of_prod, documents_of_sandbox, prods_namespaces
+    from .reach import cluster_of, documents_of_prod, documents_of_sandbox, erp_up, prods_namespaces
 
     with _leased(place, settings), call.progress.step(f"copying documents into {place.name}", "files") as on_progress:
+        erp_up(settings, place)  # a killed run may have left it without a pod
         target = documents_of_sandbox(settings, place)
         source = documents_of_prod(settings, target.folders)
         entries = sync(cluster_of(settings), source, target, prods_namespaces(settings), on_progress)
@@ -474,6 +493,10 @@ def _adopt_documents(settings: Settings, place: SandboxSettings) -> None:
     target = documents_of_sandbox(settings, place)
     adopt_documents(cluster_of(settings), target, prods_namespaces(settings))
     click.echo(f"The documents of {place.name} ({target}) are adopted.")
+
+
+def _only(settings: Settings, places: Sequence[SandboxSettings]) -> Settings:
+    return settings.model_copy(update={"sandbox": None, "sandboxes": tuple(places)})
 
 
 def _one(settings: Settings, name: str | None) -> SandboxSettings:

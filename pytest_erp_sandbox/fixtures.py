@@ -103,12 +103,26 @@ def erp_sandbox_pool(
 
 
 @pytest.fixture(scope="session")
-def erp_sandbox_golden(erp_sandbox_settings: Settings, erp_sandbox_pool: Pool, pytestconfig: pytest.Config) -> Golden:
+def erp_sandbox_golden(
+    erp_sandbox_settings: Settings,
+    erp_sandbox_pool: Pool,
+    pytestconfig: pytest.Config,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Golden:
     """The golden dump that resets restore: from the cache, or made anew from prod, once a run."""
+    from .golden import GoldenCache
     from .refresh import golden_dump
 
-    run = pytestconfig.stash[RUN]
-    golden = golden_dump(erp_sandbox_settings, erp_sandbox_pool.lease, run=run, progress=progress(pytestconfig))
+    run, settings = pytestconfig.stash[RUN], erp_sandbox_settings
+    if settings.reset == "never":
+        # A step asks for it, whose scenario has the sandbox in which a new one would be prepared.
+        settings = settings.model_copy(update={"refresh": "never"})
+
+    def get() -> str:
+        return golden_dump(settings, erp_sandbox_pool.lease, run=run, progress=progress(pytestconfig)).id
+
+    name = once_a_run(pytestconfig, tmp_path_factory, "golden", get)
+    golden = GoldenCache(settings.golden.path, settings.golden.keep).entry(name)
     tell(pytestconfig, golden={**golden.plain(), "made_now": golden.manifest.run == run})
     return golden
 

@@ -54,6 +54,11 @@ class Source:
     identity: str
     server_version: str
 
+    @property
+    def prod(self) -> str:
+        """Tells prods apart: a server has one identity, by whatever way it was reached; a file has its name."""
+        return self.identity if self.kind == "server" else self.name
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -150,7 +155,7 @@ class GoldenCache:
 
     Args:
         path: the folder.
-        keep: how many entries of each source pruning leaves.
+        keep: how many entries of each prod pruning leaves.
 
     Raises:
         GoldenError: the folder cannot be made.
@@ -192,6 +197,17 @@ class GoldenCache:
             with suppress(GoldenError):
                 found.append(_read(folder))
         return [golden for golden in found if golden is not None]
+
+    def entry(self, name: str) -> Golden:
+        """The entry of that name.
+
+        Raises:
+            GoldenError: it is not there any more, or damaged.
+        """
+        golden = _read(self.path / name)
+        if golden is None:
+            raise GoldenError(f"golden dump {name} is of another version of this package")
+        return golden
 
     def ids(self) -> list[str]:
         """The names of all that is there, the newest first; damaged ones, and another version's, among them."""
@@ -270,7 +286,7 @@ class GoldenCache:
         return sorted(self.path.glob(_ENTRIES), reverse=True)
 
     def _prune(self, source: Source) -> None:
-        same = [golden for golden in self.entries() if golden.manifest.source.identity == source.identity]
+        same = [golden for golden in self.entries() if golden.manifest.source.prod == source.prod]
         self.forget(golden.id for golden in same[self._keep :] if not _is_in_use(golden))
 
     def _remove(self, folder: Path) -> None:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
 
-from .errors import SettingsError
+from .errors import ClusterError, SettingsError
 from .postgres.connection import connection_parameters, dsn_of
 
 if TYPE_CHECKING:
     from .cluster.access import Rule
     from .cluster.api import Cluster
+    from .cluster.claim import GoldenClaim
     from .cluster.documents import ProdDocuments, SandboxDocuments
     from .cluster.exec import PodReference
-    from .cluster.toolbox import Toolbox
     from .cluster.workload import Workload
-    from .golden import GoldenCache
     from .settings import DocumentsSettings, ProdSettings, SandboxSettings, Settings
 
 _AnyPlace = TypeVar("_AnyPlace", "ProdSettings", "SandboxSettings")
 
-ShareGoldenDumps = Callable[["GoldenCache"], None]
-RemoveGoldenDumps = Callable[[Sequence[str]], None]
+_FORBIDDEN = 403
 
 __all__ = [
     "cluster_of",
@@ -34,12 +32,13 @@ __all__ = [
     "documents_of_sandbox",
     "erp_down",
     "erp_up",
-    "golden_dumps_on_claim",
+    "golden_claim",
+    "in_roles",
+    "lacking_rules",
     "prods_namespaces",
     "reached",
     "rules_in_prod",
     "rules_in_sandboxes",
-    "shared_golden_dumps",
     "toolboxes_removed",
     "uses_cluster",
 ]
@@ -71,20 +70,32 @@ def cluster_of(settings: Settings) -> Cluster:
 
 
 @contextmanager
-def reached(settings: Settings, on_trouble: Callable[[str], None] = lambda _: None) -> Iterator[Settings]:
+def reached(
+    settings: Settings, on_trouble: Callable[[str], None] = lambda _: None, *, but_for_prod: bool = False
+) -> Iterator[Settings]:
     """The settings with every database reachable: its DSN complete, its login read anew for each connection.
 
     What a sandbox's secret says of its ERP's unique id goes into the settings, too, where they have none.
 
+    Args:
+        settings: as they were read.
+        on_trouble: is told when a port-forward is lost.
+        but_for_prod: whether prod is left alone.
+
     Raises:
-        ClusterError: a Secret cannot be read, or a port not be forwarded to.
+        ClusterError: a Secret cannot be read, or a port not be forwarded to; where a right is missing, it says which.
     """
     with ExitStack() as forwards:
 
         def reach(place: _AnyPlace, setting: str) -> _AnyPlace:
-            return _reached(settings, place, setting, forwards, on_trouble)
+            try:
+                return _reached(settings, place, setting, forwards, on_trouble)
+            except ClusterError as error:
+                if error.status == _FORBIDDEN:
+                    error.hint = in_roles(lacking_rules(settings)) or error.hint
+                raise
 
-        update: dict[str, object] = {"prod": reach(settings.prod, "prod")}
+        update: dict[str, object] = {} if but_for_prod else {"prod": reach(settings.prod, "prod")}
         if settings.sandbox is not None:
             update["sandbox"] = reach(settings.sandbox, settings.sandbox.name)
         update["sandboxes"] = tuple(reach(place, place.name) for place in settings.sandboxes)
@@ -202,68 +213,28 @@ def erp_up(settings: Settings, place: SandboxSettings) -> int | None:
 
 
 @contextmanager
-def shared_golden_dumps(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[ShareGoldenDumps]:
-    """Hold the golden dumps on the claim, if the settings name one, with all of them brought into the cache here.
-
-    Returns:
-        What makes the claim have the golden dumps that a cache here has.
+def golden_claim(settings: Settings, say: Callable[[str], None]) -> Iterator[GoldenClaim | None]:
+    """Hold the golden dumps on the claim; None where the settings name none, or it is mounted here.
 
     Raises:
         ClusterError: the claim cannot be used, or no pod be started that mounts it.
     """
-    if settings.golden.claim is None:
-        yield lambda _cache: None
+    claim = settings.golden.claim_elsewhere
+    if claim is None:
+        yield None
         return
-    from .cluster.claim import bring, put, remove
-
-    with _golden_claim(settings, settings.golden.claim, on_wait) as running:
-        running.require_room()
-        there = bring(running, settings.golden.path)
-
-        def share(cache: GoldenCache) -> None:
-            for golden in cache.entries():
-                if golden.id not in there:
-                    put(running, golden.folder)
-            here = cache.ids()
-            remove(running, [name for name in there if name not in here])
-
-        yield share
-
-
-@contextmanager
-def golden_dumps_on_claim(
-    settings: Settings, on_wait: Callable[[str], None]
-) -> Iterator[tuple[list[str], RemoveGoldenDumps]]:
-    """Hold the golden dumps on the claim, if the settings name one, be it full or not.
-
-    Returns:
-        Their names, and what removes some from there.
-
-    Raises:
-        ClusterError: the claim cannot be used, or no pod be started that mounts it.
-    """
-    if settings.golden.claim is None:
-        yield [], lambda _names: None
-        return
-    from .cluster.claim import names_on_claim, remove
-
-    with _golden_claim(settings, settings.golden.claim, on_wait) as running:
-        yield names_on_claim(running), partial(remove, running)
-
-
-@contextmanager
-def _golden_claim(settings: Settings, claim: str, on_wait: Callable[[str], None]) -> Iterator[Toolbox]:
-    from .cluster.claim import locked
+    from .cluster.claim import locked_claim
     from .cluster.toolbox import ToolboxImage, toolbox
 
     namespace = settings.all_sandboxes[0].namespace
     assert namespace is not None  # the settings are complete
     image = ToolboxImage(settings.golden.image, user=settings.golden.user)
+    prods = prods_namespaces(settings)
     with (
-        toolbox(cluster_of(settings), namespace, claim, image) as running,
-        locked(running, on_wait),
+        toolbox(cluster_of(settings), namespace, claim, image, prods=prods, on_wait=say) as running,
+        locked_claim(running, say) as golden,
     ):
-        yield running
+        yield golden
 
 
 def toolboxes_removed(settings: Settings) -> list[str]:
@@ -272,7 +243,7 @@ def toolboxes_removed(settings: Settings) -> list[str]:
     Raises:
         ClusterError: they may not be listed or removed.
     """
-    if settings.golden.claim is None:
+    if settings.golden.claim_elsewhere is None:
         return []
     from .cluster.toolbox import ENDS_WITHIN, remove_orphans
 
@@ -339,6 +310,23 @@ def _pod(settings: Settings, workload: Workload, documents: DocumentsSettings) -
     return PodReference(workload.namespace, name, documents.container)
 
 
+def lacking_rules(settings: Settings) -> list[Rule]:
+    """What is needed in the cluster, and not granted to us.
+
+    Raises:
+        ClusterError: the API server cannot be asked.
+    """
+    from .cluster.access import missing
+
+    in_prod = [] if settings.refresh == "never" else rules_in_prod(settings)
+    return missing(cluster_of(settings), [*in_prod, *rules_in_sandboxes(settings)])
+
+
+def in_roles(rules: Iterable[Rule]) -> str:
+    """What Roles must have, a line for each."""
+    return "\n".join(f"a Role in namespace {rule.namespace} needs {rule.grant}" for rule in rules)
+
+
 def rules_in_prod(settings: Settings) -> list[Rule]:
     """All that is done in prod's namespaces."""
     from .cluster.access import exec_rules, forward_rules, ready_pod_rules, secret_rules
@@ -362,8 +350,8 @@ def rules_in_sandboxes(settings: Settings) -> list[Rule]:
     from .cluster.credentials import SecretReference
 
     rules: list[Rule] = []
-    if settings.golden.claim is not None:
-        rules += toolbox_rules(settings.all_sandboxes[0].namespace or "", settings.golden.claim)
+    if (claim := settings.golden.claim_elsewhere) is not None:
+        rules += toolbox_rules(settings.all_sandboxes[0].namespace or "", claim)
     for place in settings.all_sandboxes:
         if place.secret is not None:
             rules += secret_rules(SecretReference.parse(place.secret, f"{place.name}.secret"))

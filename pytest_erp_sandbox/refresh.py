@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +24,7 @@ from .postgres.inventory import not_allowed, object_counts
 from .postgres.portable import Obstacle, obstacles_in_archive
 from .postgres.scripts import run_scripts
 from .progress import Progress
-from .reach import shared_golden_dumps
+from .reach import golden_claim
 from .sandbox import Sandbox
 from .settings import Settings
 
@@ -51,14 +51,26 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
         PostgresError: prod cannot be dumped, or the dump not be restored.
     """
     cache = GoldenCache(settings.golden.path, settings.golden.keep)
-    with shared_golden_dumps(settings, progress.say) as share:
-        golden = _golden_dump(settings, cache, lease_sandbox, run, progress)
-        share(cache)
+    with golden_claim(settings, progress.say) as claim:
+        if claim is None:
+            return _golden_dump(settings, cache, lease_sandbox, run, progress)
+        with cache.locked(progress.say):
+            claim.bring(cache.path)
+        golden = _golden_dump(settings, cache, lease_sandbox, run, progress, claim.require_room)
+        if settings.refresh != "never":
+            # What was pruned here, and what was damaged, goes; nothing else comes: the cache may have others' prods.
+            claim.keep(cache.ids())
+            claim.put(golden.folder)
     return golden
 
 
 def _golden_dump(
-    settings: Settings, cache: GoldenCache, lease_sandbox: LeaseSandbox, run: str, progress: Progress
+    settings: Settings,
+    cache: GoldenCache,
+    lease_sandbox: LeaseSandbox,
+    run: str,
+    progress: Progress,
+    require_room: Callable[[int], None] = lambda _: None,
 ) -> Golden:
     if settings.refresh == "never":
         return _one_that_is_there(settings, cache, progress)
@@ -67,6 +79,8 @@ def _golden_dump(
         wanted = partial(_is_fresh, settings=settings, source=origin.source, run=run)
         golden = cache.newest(wanted, progress.say, remove_damaged=True)
         if golden is None:
+            sizes = [each.manifest.size for each in cache.entries() if each.manifest.source.prod == origin.source.prod]
+            require_room(next(iter(sizes), 0))
             with lease_sandbox() as sandbox, sandbox.erp_down():
                 golden = cache.add(partial(_prepare, settings, origin, sandbox, run, progress))
         return golden
@@ -75,7 +89,7 @@ def _golden_dump(
 def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progress) -> Golden:
     """The newest golden dump of the prod that the settings name; where they name none, of the only one there is."""
     named = str(settings.prod.database() or settings.prod.dump or "")
-    prods = {_prod_of(golden.manifest): golden.manifest.source.name for golden in cache.entries()}
+    prods = {golden.manifest.source.prod: golden.manifest.source.name for golden in cache.entries()}
     if named in prods.values():
         prods = {prod: name for prod, name in prods.items() if name == named}
     if len(prods) > 1:
@@ -87,16 +101,19 @@ def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progres
     ways = set[str]()
 
     def is_wanted(manifest: Manifest) -> bool:
-        if _prod_of(manifest) not in prods:
+        if manifest.source.prod not in prods:
             return False
         ways.update(difference := _other_ways(manifest, settings))
         return not difference
 
     damages: list[str] = []
-    golden = cache.newest(is_wanted, damages.append)
+
+    def on_damage(said: str) -> None:
+        damages.append(said)
+        progress.say(said)
+
+    golden = cache.newest(is_wanted, on_damage)
     if golden is not None:
-        for damage in damages:
-            progress.say(damage)
         return golden
     if ways:
         raise GoldenError(
@@ -107,15 +124,10 @@ def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progres
     others = [name for name in cache.unusable() if not any(name in damage for damage in damages)]
     unusable = [*damages, *(f"golden dump {name} is of another version of this package" for name in others)]
     raise GoldenError(
-        f'there is no golden dump in {cache.path} that can be used, and refresh is "never"'
+        f'there is no golden dump in {cache.path} that can be used, and none may be made (refresh or reset = "never")'
         + "".join(f"\n  {each}" for each in unusable),
         hint="Make one where prod can be reached: `erp-sandbox refresh-from-prod`.",
     )
-
-
-def _prod_of(manifest: Manifest) -> str:
-    """Tells prods apart: a server has one identity, by whatever way it was reached; a file has its name."""
-    return manifest.source.identity if manifest.source.kind == "server" else manifest.source.name
 
 
 def _is_fresh(manifest: Manifest, *, settings: Settings, source: Source, run: str) -> bool:

@@ -289,6 +289,12 @@ class GoldenSettings(Table):
     user: int = 10001
     """The uid and gid that the pod runs as."""
 
+    @property
+    def claim_elsewhere(self) -> str | None:
+        """The claim, unless we are in a pod that has it mounted: then the cache is on it, and nothing is to be done."""
+        is_mounted = "KUBERNETES_SERVICE_HOST" in os.environ and self.path.is_mount()
+        return None if is_mounted else self.claim
+
 
 class AgentSettings(Table):
     """The sandbox-local user that the AI agent works as."""

@@ -8,8 +8,8 @@ import re
 import secrets
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ClusterError
@@ -17,7 +17,7 @@ from .exec import Exec, kept_open
 from .toolbox import CACHE, OTHER_USER, Toolbox
 from .unpack import unpack
 
-__all__ = ["bring", "locked", "names_on_claim", "put", "remove"]
+__all__ = ["GoldenClaim", "locked_claim"]
 
 _ENTRY = re.compile(r"[0-9]{8}T[0-9.]+Z")
 """Names of golden dumps, as the cache makes them."""
@@ -37,12 +37,88 @@ cat >/dev/null
 """
 
 
+class GoldenClaim:
+    """The golden dumps on a claim, which nobody else has meanwhile.
+
+    Args:
+        toolbox: with the claim mounted, and locked.
+        say: is told of what takes long.
+    """
+
+    def __init__(self, toolbox: Toolbox, say: Callable[[str], None]) -> None:
+        self._toolbox = toolbox
+        self._say = say
+        self._used = _when_used(toolbox)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all that is there, damaged ones and another version's among them."""
+        return sorted(self._used)
+
+    def require_room(self, needed: int = 0) -> None:
+        """Stop where another one of ``needed`` bytes could not be put.
+
+        Raises:
+            ClusterError: there is no room for it, or the volume cannot be written.
+        """
+        self._toolbox.require_room(needed)
+
+    def bring(self, cache: Path) -> None:
+        """Bring each that is not in the cache here yet; with that locked.
+
+        Raises:
+            ClusterError: one cannot be read to its end, or not be written here.
+        """
+        for name, used in sorted(self._used.items()):
+            folder = cache / name
+            if folder.exists():
+                used = max(used, int(folder.stat().st_mtime))
+            else:
+                self._say(f"bringing golden dump {name} from {self._toolbox.place}")
+                _bring(self._toolbox, cache, name)
+            # It is pruned by when it was used last, here or there, and not by when it was brought.
+            os.utime(folder, (used, used))
+
+    def put(self, entry: Path) -> None:
+        """Put one there that is not there yet, whole or not at all.
+
+        Raises:
+            ClusterError: there is no room, or what arrived is not what was sent.
+        """
+        if entry.name in self._used:
+            return
+        toolbox, making = self._toolbox, f".making-{secrets.token_hex(4)}"
+        self.require_room(sum(file.stat().st_size for file in entry.rglob("*")))
+        self._say(f"putting golden dump {entry.name} on {toolbox.place}")
+        try:
+            unpack(toolbox.cluster, toolbox.pod, f"{CACHE}/{making}", _archive(entry), lambda _: None)
+            script = 'cd "$1" && mv "$2/tree/$3" "$3"'
+            toolbox.run(["sh", "-c", script, "sh", CACHE, making, entry.name], doing="putting a golden dump there")
+            self._used[entry.name] = int(entry.stat().st_mtime)
+        finally:
+            with suppress(ClusterError):  # the next who has the claim removes it
+                toolbox.run(["rm", "-rf", f"{CACHE}/{making}"], doing="tidying up")
+
+    def keep(self, names: Collection[str]) -> None:
+        """Remove all others.
+
+        Raises:
+            ClusterError: they cannot be removed.
+        """
+        for name in self.names:
+            if name not in names:
+                # Renamed first, so that one is there whole, or not at all.
+                script = 'cd "$1" && mv "$2" ".removing-$2" && rm -rf ".removing-$2"'
+                self._toolbox.run(["sh", "-c", script, "sh", CACHE, name], doing="removing a golden dump")
+                del self._used[name]
+
+
 @contextmanager
-def locked(toolbox: Toolbox, on_wait: Callable[[str], None]) -> Iterator[None]:
+def locked_claim(toolbox: Toolbox, say: Callable[[str], None]) -> Iterator[GoldenClaim]:
     """Hold the golden dumps on the claim; the hold ends with this program.
 
     Raises:
-        ClusterError: the volume cannot be written.
+        ClusterError: the volume cannot be written, or another user's run has the lock's file.
     """
     with Exec(toolbox.cluster, toolbox.pod, ["sh", "-c", _LOCK, "sh", CACHE], stdin=True) as lock:
         told = False
@@ -52,65 +128,24 @@ def locked(toolbox: Toolbox, on_wait: Callable[[str], None]) -> Iterator[None]:
                     f"the golden dumps on {toolbox.place} cannot be locked: {lock.reason}", hint=OTHER_USER
                 )
             if not told and "waiting" in lock.said_so_far:
-                on_wait("waiting for the golden dumps on the claim: another run is making one")
+                say("waiting for the golden dumps on the claim: another run is making one")
                 told = True
         with kept_open(lock):
-            yield
+            yield GoldenClaim(toolbox, say)
 
 
-def names_on_claim(toolbox: Toolbox) -> list[str]:
-    """The names of all golden dumps on the claim.
-
-    Raises:
-        ClusterError: they cannot be listed.
-    """
-    script = 'cd "$1" && for each in *; do if [ -f "$each/manifest.json" ]; then echo "$each"; fi; done'
+def _when_used(toolbox: Toolbox) -> dict[str, int]:
+    """All golden dumps there, and when each was used last (seconds since the epoch)."""
+    script = 'cd "$1" && for each in [0-9]*Z; do if [ -d "$each" ]; then stat -c "%Y %n" "$each"; fi; done'
     answer = toolbox.run(["sh", "-c", script, "sh", CACHE], doing="listing golden dumps")
-    return [name for name in answer.splitlines() if _ENTRY.fullmatch(name)]
-
-
-def bring(toolbox: Toolbox, cache: Path) -> list[str]:
-    """Bring each golden dump on the claim that is not here yet; returns the names of all that are there.
-
-    Raises:
-        ClusterError: one cannot be read to its end.
-    """
-    names = names_on_claim(toolbox)
-    for name in names:
-        if not (cache / name).exists():
-            _bring(toolbox, cache, name)
-    return names
-
-
-def put(toolbox: Toolbox, entry: Path) -> None:
-    """Put a golden dump on the claim, whole or not at all; with the claim locked.
-
-    Raises:
-        ClusterError: there is no room, or what arrived is not what was sent.
-    """
-    toolbox.require_room(sum(file.stat().st_size for file in entry.rglob("*")))
-    making = f".making-{secrets.token_hex(4)}"
-    unpack(toolbox.cluster, toolbox.pod, f"{CACHE}/{making}", _archive(entry), lambda _: None)
-    script = 'cd "$1" && mv "$2/tree/$3" "$3" && rm -rf "$2"'
-    toolbox.run(["sh", "-c", script, "sh", CACHE, making, entry.name], doing="putting a golden dump on the claim")
-
-
-def remove(toolbox: Toolbox, names: Iterable[str]) -> None:
-    """Remove golden dumps from the claim; with the claim locked.
-
-    Raises:
-        ClusterError: they cannot be removed.
-    """
-    for name in names:
-        # Renamed first, so that one is there whole, or not at all.
-        script = 'cd "$1" && mv "$2" ".removing-$2" && rm -rf ".removing-$2"'
-        toolbox.run(["sh", "-c", script, "sh", CACHE, name], doing="removing a golden dump from the claim")
+    found = (line.partition(" ") for line in answer.splitlines())
+    return {name: int(used) for used, _, name in found if _ENTRY.fullmatch(name)}
 
 
 def _bring(toolbox: Toolbox, cache: Path, name: str) -> None:
     making = cache / f".making-{name}-{secrets.token_hex(4)}"
-    making.mkdir(mode=0o700)
     try:
+        making.mkdir(mode=0o700)
         with Exec(toolbox.cluster, toolbox.pod, ["tar", "-C", CACHE, "-cf", "-", name]) as source:
             with tarfile.open(fileobj=_Stream(source.output()), mode="r|") as archive:
                 for member in archive:
@@ -120,6 +155,11 @@ def _bring(toolbox: Toolbox, cache: Path, name: str) -> None:
         (making / name).rename(cache / name)
     except tarfile.TarError as error:
         raise ClusterError(f"golden dump {name} did not come whole from {toolbox.pod}: {error}") from None
+    except OSError as error:
+        raise ClusterError(
+            f"golden dump {name} cannot be written to {cache}: {error.strerror or error}",
+            hint="Make room, or set golden.path to a folder that you may write.",
+        ) from None
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
@@ -163,6 +203,7 @@ def _archive(entry: Path) -> Iterator[memoryview]:
     """A tar archive of a folder of files."""
     for path in [entry, *sorted(entry.rglob("*"))]:
         member = tarfile.TarInfo(str(path.relative_to(entry.parent)))
+        member.mtime = int(path.stat().st_mtime)
         if path.is_dir():
             member.type, member.mode = tarfile.DIRTYPE, 0o700
             yield memoryview(member.tobuf(tarfile.GNU_FORMAT))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -123,8 +123,10 @@ def toolbox(
     claim: str,
     image: ToolboxImage,
     *,
+    prods: Collection[str] = (),
     deadline: timedelta = timedelta(hours=2),
     timeout: timedelta = timedelta(minutes=5),
+    on_wait: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Toolbox]:
     """Start a toolbox with the claim mounted; it ends with this context, and by itself after ``deadline``.
 
@@ -136,12 +138,19 @@ def toolbox(
         namespace: the sandbox's.
         claim: the golden dumps' PVC.
         image: what the pod is made of.
+        prods: prod's namespaces, in which no pod is ever started.
         deadline: after it the cluster ends the pod.
         timeout: how long its start may take.
+        on_wait: is told what is waited for.
 
     Raises:
         ClusterError: the claim cannot be used, or the pod does not start; the message says what it waits for.
     """
+    if namespace in prods:
+        raise ClusterError(
+            f"PVC {namespace}/{claim} is in prod's namespace, where nothing is ever started; nothing was changed",
+            hint="Let the sandbox, and its golden dumps, have a namespace of their own.",
+        )
     require_usable(cluster, namespace, claim)
     remove_orphans(cluster, namespace)
     name = f"erp-sandbox-toolbox-{secrets.token_hex(4)}"
@@ -153,6 +162,7 @@ def toolbox(
             _pod(name, claim, image, deadline),
             doing=f"making {pod} (verb create)",
         )
+        on_wait(f"waiting for a pod that mounts PVC {namespace}/{claim}")
         await_condition(
             lambda: _not_running(cluster, pod),
             timeout.total_seconds(),

@@ -44,14 +44,15 @@ def preflight(
         copies = [stack.enter_context(SandboxSide(sandbox)) for sandbox in sandboxes]
         # All are reached before any is asked: some questions compare them.
         reached = [invariants.is_reachable(truth), *map(invariants.is_reachable, copies)]
-        # Client programs have sessions of their own: they are tried while all else is asked.
-        meanwhile = stack.enter_context(ThreadPoolExecutor(1))
-        fitting = [meanwhile.submit(invariants.client_programs_fit, copy, truth, clients_for) for copy in copies]
         findings = [
             invariants.prod_session_is_read_only(truth),
             invariants.prod_login_cannot_write(truth, required=require_read_only_role),
             invariants.connection_is_direct(truth),
         ]
+        # Client programs have sessions of their own: they are tried while the sandboxes are asked. (Not while prod is,
+        # where one question takes a second session: its login may be limited to two.)
+        meanwhile = stack.enter_context(ThreadPoolExecutor(1))
+        fitting = [meanwhile.submit(invariants.client_programs_fit, copy, truth, clients_for) for copy in copies]
         for copy, fits in zip(copies, fitting, strict=True):
             findings += [
                 invariants.connection_is_direct(copy),

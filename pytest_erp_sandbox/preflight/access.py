@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import ClusterError
-from ..reach import cluster_of, prods_namespaces, rules_in_prod, rules_in_sandboxes, uses_cluster
+from ..reach import cluster_of, in_roles, lacking_rules, prods_namespaces, rules_in_prod, uses_cluster
 from ..settings import Settings
 from .findings import Finding, Status
 
@@ -27,15 +27,11 @@ def access_findings(settings: Settings) -> list[Finding]:
 
 
 def _enough(settings: Settings) -> Finding:
-    from ..cluster.access import missing
-
-    in_prod = [] if settings.refresh == "never" else rules_in_prod(settings)
-    needed = [*in_prod, *rules_in_sandboxes(settings)]
-    lacking = missing(cluster_of(settings), needed)
+    lacking = lacking_rules(settings)
     if not lacking:
-        return Finding(_ENOUGH, Status.OK, f"all of {len(set(needed))} rules are granted", subject=_CLUSTER)
-    remedy = "\n".join(f"a Role in namespace {rule.namespace} needs {rule.grant}" for rule in lacking)
-    return Finding(_ENOUGH, Status.FAILURE, "may not " + "; may not ".join(map(str, lacking)), remedy, subject=_CLUSTER)
+        return Finding(_ENOUGH, Status.OK, "all rules are granted", subject=_CLUSTER)
+    detail = "may not " + "; may not ".join(map(str, lacking))
+    return Finding(_ENOUGH, Status.FAILURE, detail, in_roles(lacking), subject=_CLUSTER)
 
 
 def _little(settings: Settings) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_erp_sandbox import ClusterError
-from pytest_erp_sandbox.cluster.claim import bring, locked, names_on_claim, put, remove
+from pytest_erp_sandbox.cluster.claim import locked_claim
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, toolbox
 
 from .kubernetes import IMAGE, Kubernetes, until
@@ -49,64 +50,106 @@ def _empty(box: Toolbox) -> None:
     box.run(["sh", "-c", 'rm -rf "$1"/* "$1"/.making-*', "sh", CACHE], doing="emptying the volume")
 
 
-def test_what_one_puts_there_another_brings_back_byte_by_byte(box: Toolbox, tmp_path: Path) -> None:
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    theirs.mkdir()
-    for number, name in enumerate(NAMES):
-        put(box, entry(ours, name, bytes(range(256)) * (1 + 9000 * number)))
-    assert bring(box, theirs) == list(NAMES)
-    assert files(theirs) == files(ours)
-    assert {path.name for path in theirs.iterdir()} == set(NAMES)
-    assert (theirs / NAMES[0]).stat().st_mode & 0o777 == 0o700
-    assert (theirs / NAMES[0] / "dump" / "1.dat.gz").stat().st_mode & 0o777 == 0o600
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    (tmp_path / "cache").mkdir()
+    return tmp_path / "cache"
 
 
-def test_what_is_here_is_not_brought_again(box: Toolbox, tmp_path: Path) -> None:
-    put(box, entry(tmp_path / "ours", NAMES[0], b"theirs"))
-    here = entry(tmp_path / "here", NAMES[0], b"here")
-    assert bring(box, tmp_path / "here") == [NAMES[0]]
+def put(box: Toolbox, *entries: Path) -> None:
+    with locked_claim(box, print) as claim:
+        for each in entries:
+            claim.put(each)
+
+
+def bring(box: Toolbox, cache: Path) -> list[str]:
+    with locked_claim(box, print) as claim:
+        claim.bring(cache)
+        return claim.names
+
+
+def test_what_one_puts_there_another_brings_back_byte_by_byte(box: Toolbox, tmp_path: Path, cache: Path) -> None:
+    ours = tmp_path / "ours"
+    put(box, *(entry(ours, name, bytes(range(256)) * (1 + 9000 * number)) for number, name in enumerate(NAMES)))
+    assert bring(box, cache) == list(NAMES)
+    assert files(cache) == files(ours)
+    assert {path.name for path in cache.iterdir()} == set(NAMES)
+    assert (cache / NAMES[0]).stat().st_mode & 0o777 == 0o700
+    assert (cache / NAMES[0] / "dump" / "1.dat.gz").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_here_is_not_brought_again_but_when_it_was_used_is_known(
+    box: Toolbox, tmp_path: Path, cache: Path
+) -> None:
+    theirs, here = entry(tmp_path / "theirs", NAMES[0], b"theirs"), entry(cache, NAMES[0], b"here")
+    for folder, used in ((theirs, 2_000_000_000), (here, 1_000_000_000)):
+        os.utime(folder, (used, used))
+    put(box, theirs)
+    assert bring(box, cache) == [NAMES[0]]
     assert (here / "dump" / "1.dat.gz").read_bytes() == b"here"
+    assert here.stat().st_mtime == 2_000_000_000
 
 
-def test_half_made_ones_are_none(box: Toolbox, tmp_path: Path) -> None:
-    box.run(["mkdir", "-p", f"{CACHE}/.making-x/{NAMES[0]}", f"{CACHE}/{NAMES[1]}"], doing="the test")
-    assert bring(box, tmp_path) == []
-    with locked(box, lambda _: None):
-        put(box, entry(tmp_path, NAMES[0]))
-    assert box.run(["ls", "-A", CACHE], doing="the test").split() == [".lock", NAMES[0], NAMES[1]]
+def test_one_that_is_brought_is_as_old_as_it_was(box: Toolbox, tmp_path: Path, cache: Path) -> None:
+    """Else nothing that is brought could be pruned: what was used a moment ago is not."""
+    ours = entry(tmp_path, NAMES[0])
+    os.utime(ours, (1_000_000_000, 1_000_000_000))
+    put(box, ours)
+    bring(box, cache)
+    assert (cache / NAMES[0]).stat().st_mtime == 1_000_000_000
 
 
-def test_removed_ones_are_gone(box: Toolbox, tmp_path: Path) -> None:
-    for name in NAMES:
-        put(box, entry(tmp_path / "ours", name))
-    remove(box, [NAMES[0]])
-    assert bring(box, tmp_path / "ours") == [NAMES[1]]
+def test_half_made_ones_are_gone_with_the_next_hold(box: Toolbox, tmp_path: Path, cache: Path) -> None:
+    box.run(["mkdir", "-p", f"{CACHE}/.making-x/{NAMES[0]}", f"{CACHE}/.removing-x"], doing="the test")
+    assert bring(box, cache) == []
+    put(box, entry(tmp_path, NAMES[0]))
+    assert box.run(["ls", "-A", CACHE], doing="the test").split() == [".lock", NAMES[0]]
 
 
-def test_one_that_cannot_be_read_leaves_nothing_here(box: Toolbox, tmp_path: Path) -> None:
-    put(box, entry(tmp_path / "ours", NAMES[0]))
+def test_damaged_ones_can_be_removed_too(box: Toolbox) -> None:
+    box.run(["mkdir", "-p", f"{CACHE}/{NAMES[0]}"], doing="the test")
+    with locked_claim(box, print) as claim:
+        assert claim.names == [NAMES[0]]
+        claim.keep([])
+        assert claim.names == []
+    assert box.run(["ls", CACHE], doing="the test") == ""
+
+
+def test_what_is_not_kept_is_gone(box: Toolbox, tmp_path: Path, cache: Path) -> None:
+    put(box, *(entry(tmp_path, name) for name in NAMES))
+    with locked_claim(box, print) as claim:
+        claim.keep([NAMES[1], "another"])
+    assert bring(box, cache) == [NAMES[1]]
+
+
+def test_one_that_cannot_be_read_leaves_nothing_here(box: Toolbox, tmp_path: Path, cache: Path) -> None:
+    put(box, entry(tmp_path, NAMES[0]))
     box.run(["chmod", "000", f"{CACHE}/{NAMES[0]}/dump"], doing="the test")
-    here = tmp_path / "here"
-    here.mkdir()
     try:
         with pytest.raises(ClusterError, match="Permission denied"):
-            bring(box, here)
+            bring(box, cache)
     finally:
         box.run(["chmod", "700", f"{CACHE}/{NAMES[0]}/dump"], doing="the test")
-    assert list(here.iterdir()) == []
+    assert list(cache.iterdir()) == []
 
 
-def test_only_one_at_a_time_holds_the_lock_and_others_say_that_they_wait(box: Toolbox) -> None:
+def test_a_cache_that_cannot_be_written_is_said(box: Toolbox, tmp_path: Path) -> None:
+    put(box, entry(tmp_path, NAMES[0]))
+    with pytest.raises(ClusterError, match=r"cannot be written to .*missing: No such file(.|\n)*golden.path"):
+        bring(box, tmp_path / "missing")
+
+
+def test_only_one_at_a_time_has_the_claim_and_others_say_that_they_wait(box: Toolbox) -> None:
     held, waits, order = threading.Event(), threading.Event(), list[str]()
 
     def second() -> None:
         held.wait(30)
-        with locked(box, lambda _: waits.set()):
+        with locked_claim(box, lambda _: waits.set()):
             order.append("second")
 
     other = threading.Thread(target=second)
     other.start()
-    with locked(box, lambda _: pytest.fail("nobody else has it")):
+    with locked_claim(box, lambda _: pytest.fail("nobody else has it")):
         held.set()
         assert waits.wait(30)
         order.append("first")
@@ -152,21 +195,18 @@ def small_box(kubernetes: Kubernetes, tmp_path: Path) -> Iterator[Toolbox]:
 def test_a_claim_that_is_full_is_said_before_anything_is_sent_and_forgetting_makes_room(
     small_box: Toolbox, tmp_path: Path
 ) -> None:
-    name = small_box.claim
-    small_box.require_room()
-    put(small_box, entry(tmp_path, NAMES[0], secrets.token_bytes(20_000_000)))
-    with pytest.raises(ClusterError, match=rf"{name} is full: 2\d\.\d MB are free, and 36.8 MB are needed\n.*forget"):
-        put(small_box, entry(tmp_path, NAMES[1], secrets.token_bytes(20_000_000)))
-    small_box.run(["sh", "-c", 'head -c 9000000 /dev/urandom >"$1/.making-x"', "sh", CACHE], doing="the test")
-    with pytest.raises(ClusterError, match=f"{name} is full"):
-        small_box.require_room()
-    # What a killed run has left is nobody's, once the lock is had.
-    with locked(small_box, lambda _: None):
-        small_box.require_room()
-        assert names_on_claim(small_box) == [NAMES[0]]
-        remove(small_box, [NAMES[0]])
-        put(small_box, tmp_path / NAMES[1])
-    assert names_on_claim(small_box) == [NAMES[1]]
+    first, second = (entry(tmp_path, name, secrets.token_bytes(20_000_000)) for name in NAMES)
+    with locked_claim(small_box, print) as claim:
+        claim.put(first)
+        with pytest.raises(
+            ClusterError, match=rf"{small_box.claim} is full: 2\d\.\d MB are free, and 36.8 MB are needed\n.*forget"
+        ):
+            claim.put(second)
+        with pytest.raises(ClusterError, match="is full"):
+            claim.require_room(10_000_000)
+        claim.keep([])
+        claim.put(second)
+    assert small_box.run(["ls", CACHE], doing="the test").split() == [NAMES[1]]
 
 
 @needs_this_machine
@@ -175,7 +215,7 @@ def test_a_volume_that_fills_up_meanwhile_leaves_nothing_half_there(
 ) -> None:
     """That the room is not asked for stands for others, who fill the volume after it was."""
     monkeypatch.setattr(Toolbox, "require_room", lambda _box, _needed=0: None)
-    with pytest.raises(ClusterError, match=r"No space left|Wrote only"):
-        put(small_box, entry(tmp_path, NAMES[0], secrets.token_bytes(60_000_000)))
-    with locked(small_box, lambda _: None):
+    with locked_claim(small_box, print) as claim:
+        with pytest.raises(ClusterError, match=r"No space left|Wrote only"):
+            claim.put(entry(tmp_path, NAMES[0], secrets.token_bytes(60_000_000)))
         assert small_box.run(["ls", "-A", CACHE], doing="the test").split() == [".lock"]
