@@ -47,6 +47,20 @@ def test_reset_puts_back_what_was_changed(project: Project, estate: BuiltEstate)
         assert connection.execute("SELECT count(*) FROM llx_societe WHERE nom = 'gone'").fetchone() == (0,)
 
 
+def test_reset_of_one_sandbox_touches_no_other_though_a_golden_dump_has_to_be_made(
+    project: Project, estate: BuiltEstate
+) -> None:
+    settings = estate.settings(0, 1)
+    project.configure(settings)
+    assert project.command("reset").returncode == 0
+    project.configure({**settings, "refresh": "always"})
+    with connect(estate.admin(0)) as connection:
+        connection.execute("UPDATE llx_societe SET nom = 'still here'")
+        done = project.command("reset", "--sandbox", settings["sandboxes"][1]["name"])
+        assert done.returncode == 0, done.stderr
+        assert connection.execute("SELECT DISTINCT nom FROM llx_societe").fetchall() == [("still here",)]
+
+
 def test_a_dry_run_lists_what_would_go_and_writes_nothing(project: Project, estate: BuiltEstate) -> None:
     assert project.command("reset").returncode == 0
     with connect(estate.admin(0)) as connection:
@@ -208,6 +222,16 @@ class TestJson:
         assert done["golden"]["id"] in _golden_dumps(project)
         assert [each["strategy"] for each in done["sandboxes"].values()] == ["restore"]
         assert done["documents"] == {}
+
+
+def test_refresh_says_at_once_that_it_does_not_know_where_prods_documents_are(
+    project: Project, estate: BuiltEstate
+) -> None:
+    settings = estate.settings()
+    settings["sandboxes"][0] |= {"namespace": "erp-sandbox", "documents": {"workload": "dolibarr"}}
+    project.configure(settings)
+    done = project.command("refresh")
+    assert (done.returncode, "prod.documents does not say" in done.stderr) == (2, True), done.stderr
 
 
 def test_wrong_usage_and_missing_settings_are_exit_code_2(pytester: pytest.Pytester) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -225,6 +226,17 @@ class TestPruning:
         with cache.locked():
             newest = cache.add(write)
         assert cache.entries() == [newest, entries[1], other]
+
+    def test_of_a_file_that_was_written_anew_keeps_the_last(self, cache: GoldenCache) -> None:
+        entries = [self.add(cache, day, Source("file", "/prod.dump", f"/prod.dump {day}", "15")) for day in (1, 2)]
+        self.age(*entries)
+        with cache.locked():
+            newest = cache.add(
+                lambda dump, scratch: replace(
+                    write(dump, scratch), source=replace(entries[0].manifest.source, identity="new")
+                )
+            )
+        assert cache.entries() == [newest, entries[1]]
 
     def test_forgetting_removes_what_it_is_told(self, cache: GoldenCache) -> None:
         entries = [self.add(cache, day) for day in (1, 2)]

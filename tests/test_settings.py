@@ -188,3 +188,12 @@ def test_secrets_are_the_passwords_and_unique_ids_and_are_not_shown(tmp_path: Pa
     assert "prod" not in secrets
     for secret in secrets - {"basic-password"}:
         assert secret not in repr(settings)
+
+
+def test_a_claim_that_this_pod_has_mounted_is_the_cache_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of processes stands for a volume: it is mounted everywhere."""
+    text = f'{PAIR}namespace = "erp-sandbox"\n[golden]\nclaim = "erp-golden"\npath = '
+    assert load(tmp_path, f'{text}"/proc"').golden.claim_elsewhere == "erp-golden"
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert load(tmp_path, f'{text}"/proc"').golden.claim_elsewhere is None
+    assert load(tmp_path, f'{text}"cache"').golden.claim_elsewhere == "erp-golden"

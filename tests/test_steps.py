@@ -175,6 +175,16 @@ def test_the_sandbox_is_as_prod_was_though_resets_are_rare(project: Project, res
     rehearse(project, scenario, scenario, arguments=(f"--erp-sandbox-reset={reset}",)).expect(0, passed=2)
 
 
+def test_a_sandbox_that_is_never_reset_is_put_back_by_the_golden_dump_that_is_there_however_old(
+    project: Project,
+) -> None:
+    """A new one would be prepared in a sandbox: in the one that the scenario has."""
+    rehearse(project, "Then no invariant fails").expect(0, passed=1)
+    settings = project.estate.settings()
+    project.configure({**settings, "golden": {**settings.get("golden", {}), "max-age": "0s"}, "lease-timeout": "1s"})
+    rehearse(project, "Given the sandbox is as prod was", arguments=("--erp-sandbox-reset=never",)).expect(0, passed=1)
+
+
 def test_prod_cannot_be_asked_without_a_dsn(project: Project) -> None:
     rehearse(project, "Then no invariant fails").expect(0, passed=1)
     settings = project.estate.settings(refresh="never")
