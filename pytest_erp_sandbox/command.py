@@ -488,10 +488,11 @@ def _sync(call: _Call, settings: Settings, place: SandboxSettings, say: _Say) ->
 
 def _adopt_documents(settings: Settings, place: SandboxSettings) -> None:
     from .cluster.documents import adopt_documents
-    from .reach import cluster_of, documents_of_sandbox, prods_namespaces
+    from .reach import cluster_of, documents_of_prod, documents_of_sandbox, prods_namespaces
 
     target = documents_of_sandbox(settings, place)
-    adopt_documents(cluster_of(settings), target, prods_namespaces(settings))
+    prod = None if settings.prod.documents is None else documents_of_prod(settings, target.folders)
+    adopt_documents(cluster_of(settings), target, prods_namespaces(settings), prod)
     click.echo(f"The documents of {place.name} ({target}) are adopted.")
 
 

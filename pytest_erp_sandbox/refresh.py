@@ -60,7 +60,7 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
         if settings.refresh != "never":
             # What was pruned here, and what was damaged, goes; nothing else comes: the cache may have others' prods.
             claim.keep(cache.ids())
-            claim.put(golden.folder)
+            claim.put_entry(golden.folder)
     return golden
 
 

@@ -79,7 +79,7 @@ class GoldenClaim:
             # It is pruned by when it was used last, here or there, and not by when it was brought.
             os.utime(folder, (used, used))
 
-    def put(self, entry: Path) -> None:
+    def put_entry(self, entry: Path) -> None:
         """Put one there that is not there yet, whole or not at all.
 
         Raises:

@@ -59,7 +59,7 @@ def cache(tmp_path: Path) -> Path:
 def put(box: Toolbox, *entries: Path) -> None:
     with locked_claim(box, print) as claim:
         for each in entries:
-            claim.put(each)
+            claim.put_entry(each)
 
 
 def bring(box: Toolbox, cache: Path) -> list[str]:
@@ -197,15 +197,15 @@ def test_a_claim_that_is_full_is_said_before_anything_is_sent_and_forgetting_mak
 ) -> None:
     first, second = (entry(tmp_path, name, secrets.token_bytes(20_000_000)) for name in NAMES)
     with locked_claim(small_box, print) as claim:
-        claim.put(first)
+        claim.put_entry(first)
         with pytest.raises(
             ClusterError, match=rf"{small_box.claim} is full: 2\d\.\d MB are free, and 36.8 MB are needed\n.*forget"
         ):
-            claim.put(second)
+            claim.put_entry(second)
         with pytest.raises(ClusterError, match="is full"):
             claim.require_room(10_000_000)
         claim.keep([])
-        claim.put(second)
+        claim.put_entry(second)
     assert small_box.run(["ls", CACHE], doing="the test").split() == [NAMES[1]]
 
 
@@ -217,5 +217,5 @@ def test_a_volume_that_fills_up_meanwhile_leaves_nothing_half_there(
     monkeypatch.setattr(Toolbox, "require_room", lambda _box, _needed=0: None)
     with locked_claim(small_box, print) as claim:
         with pytest.raises(ClusterError, match=r"No space left|Wrote only"):
-            claim.put(entry(tmp_path, NAMES[0], secrets.token_bytes(60_000_000)))
+            claim.put_entry(entry(tmp_path, NAMES[0], secrets.token_bytes(60_000_000)))
         assert small_box.run(["ls", "-A", CACHE], doing="the test").split() == [".lock"]

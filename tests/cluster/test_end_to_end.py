@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -45,7 +47,7 @@ STEPS_OF_A_REFRESH = {
     "the ERP is scaled back": ("await_ready", "call"),
     "the golden dump is here": ("_archive", "call"),
     "the golden dump was sent": ("unpack", "return"),
-    "the golden dump is on the claim": ("remove", "call"),
+    "the golden dump is on the claim": ("put_entry", "return"),
     "the toolbox is to be removed": ("_delete", "call"),
 }
 """Where a refresh is killed: a function of the plugin's, as it begins or ends; its name is that of no other."""
@@ -189,6 +191,36 @@ def test_after_all_of_that_a_refresh_is_green_and_the_claim_whole(synced: Town) 
     golden = sorted(path.name for path in (synced.project / "golden").glob("2*"))
     assert synced.on_claim() == golden
     assert state(synced.kubernetes, synced.erp) == (1, None)
+
+
+def test_two_runs_at_once_on_one_claim_make_one_golden_dump(outside: Town, tmp_path: Path) -> None:
+    assert outside.run("erp-sandbox", "forget", "--all").returncode == 0
+    assert outside.on_claim() == []
+    runs = [
+        subprocess.Popen(
+            outside.command(
+                "pytest",
+                "--erp-sandbox-reset=scenario",
+                "features",
+                "-k",
+                "a_new_customer_is",
+                "-p",
+                "no:cacheprovider",
+            ),
+            cwd=outside.project,
+            # Each with a cache of its own, as on two machines.
+            env={**os.environ, "ERP_SANDBOX_GOLDEN__PATH": str(tmp_path / name)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in ("one", "other")
+    ]
+    for run in runs:
+        said = run.communicate()[0]
+        assert run.returncode == 0, said
+    (golden,) = outside.on_claim()
+    assert all((tmp_path / name / golden).exists() for name in ("one", "other"))
 
 
 def test_what_another_version_made_stays_on_the_claim_until_it_is_forgotten(outside: Town) -> None:
