@@ -397,3 +397,30 @@ class TestAProgramThatConnectsTooLate:
         with pytest.raises(GoldenError, match="no whole baseline"), runs.pool().rehearsal(None):
             pytest.fail("the state may have been written into")
         expect_clean_reset(runs.start("reset"), built, clean)
+
+
+class TestAPrepareFileThatIsRunTooLate:
+    """A run was killed in ``refresh`` when the psql of golden.prepare had not connected yet."""
+
+    @pytest.fixture
+    def late(self, runs: Runs, built: BuiltEstate, clean: dict[str, str], tmp_path: Path) -> Iterator[Late]:
+        del clean  # so that the golden dump is there that the next run restores
+        file = tmp_path / "prepare.sql"
+        file.write_text("DELETE FROM llx_crowd;\n")
+        late = Late(tmp_path / "programs", built, "psql", f"--file={file}")
+        before = runs.settings().golden.path
+        runs.add(programs=late.folder, golden={"path": tmp_path / "cache", "prepare": [file]})
+        first = runs.start("refresh")
+        try:
+            eventually(late.begun, 60)
+            kill(first)
+            runs.add(programs=None, golden={"path": before})
+            yield late
+        finally:
+            late.go_on()
+
+    def test_is_refused_while_a_scenario_is_under_way(self, late: Late, runs: Runs, built: BuiltEstate) -> None:
+        with runs.pool().rehearsal(runs.golden()):
+            before = state(built)
+            assert REFUSED in late.last_words()
+            assert state(built) == before

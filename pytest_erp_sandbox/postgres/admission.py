@@ -1,9 +1,10 @@
 """Admission to a wiped sandbox: only the programs of the lease that wiped it last can connect, however late they come.
 
 A program that had not connected yet when its run was killed is in no list of sessions, and could write into the next
-run's sandbox. So each program of a restore must show a pass: it asks for a ``default_text_search_config`` that is named
-after its lease, and the server refuses a session whose configuration does not exist. Of all that a session can ask for
-at its start, this is what a role without privileges can make; a wipe takes it, like everything of the role's.
+run's sandbox. So each program of a restore, and that of golden.prepare, must show a pass: it asks for a
+``default_text_search_config`` that is named after its lease, and the server refuses a session whose configuration does
+not exist. Of all that a session can ask for at its start, this is what a role without privileges can make; a wipe takes
+it, like everything of the role's.
 """
 
 from __future__ import annotations

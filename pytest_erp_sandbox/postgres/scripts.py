@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import PostgresError
+from .admission import admitted
 from .clients import Toolset
 from .connection import role_option
 from .lease import Lease
@@ -23,21 +24,22 @@ def run_scripts(lease: Lease, files: Sequence[Path], toolset: Toolset) -> None:
         toolset: with the psql to use.
 
     Raises:
-        LeaseError: the lease was lost.
+        LeaseError: the lease was lost, or a session of an earlier one will not end.
         PostgresError: a statement failed; the message has file, line, and what the server said.
     """
     lease.check()
     database = lease.database
-    try:
-        run(
-            toolset.psql(
-                database.public_conninfo(lease.application_name, role_option(database.role)),
-                "--single-transaction",
-                *(f"--file={file}" for file in files),
-            ),
-            database.secret_environment(),
-            doing=f"golden.prepare in the sandbox, {database},",
-        )
-    except PostgresError as error:
-        error.hint = "Mend the file and run again: all of it was rolled back, and no golden dump was made."
-        raise
+    with admitted(lease) as their_pass:
+        try:
+            run(
+                toolset.psql(
+                    database.public_conninfo(lease.application_name, f"{their_pass} {role_option(database.role)}"),
+                    "--single-transaction",
+                    *(f"--file={file}" for file in files),
+                ),
+                database.secret_environment(),
+                doing=f"golden.prepare in the sandbox, {database},",
+            )
+        except PostgresError as error:
+            error.hint = "Mend the file and run again: all of it was rolled back, and no golden dump was made."
+            raise
