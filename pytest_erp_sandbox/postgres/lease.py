@@ -192,11 +192,18 @@ def _holders(connection: SandboxConnection) -> list[tuple[int, str]]:
 
 
 def retake(parked: Lease) -> Lease | None:
-    """A new lease on a parked one's session; None, and the session closed, where others have or want the sandbox."""
-    with suppress(psycopg.Error):
-        if parked.connection.execute("SELECT pg_try_advisory_lock(%s)", [_KEY]).fetchone() == (True,):
-            return Lease(parked.database, parked.connection, parked._reader)
-    parked.release()
+    """A new lease on a parked one's session; None, and the session closed, where others have or want the sandbox.
+
+    Raises:
+        LeaseError: a session of an earlier lease would not end; the session is closed.
+    """
+    with ExitStack() as stack:
+        stack.callback(parked.release)
+        with suppress(psycopg.Error):
+            if parked.connection.execute("SELECT pg_try_advisory_lock(%s)", [_KEY]).fetchone() == (True,):
+                lease = Lease(parked.database, parked.connection, parked._reader)
+                stack.pop_all()  # it is the new lease's to release
+                return lease
     return None
 
 

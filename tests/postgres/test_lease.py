@@ -16,7 +16,7 @@ import pytest
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import LeaseError, PostgresError
 from pytest_erp_sandbox.postgres.connection import SandboxDatabase
-from pytest_erp_sandbox.postgres.lease import Lease, holders, take_lease
+from pytest_erp_sandbox.postgres.lease import Lease, holders, retake, take_lease
 
 from ..servers import connect
 from .pairs import (
@@ -267,16 +267,18 @@ def test_a_killed_runs_pg_restore_is_ended_before_the_next_begins(
             assert lease.end_earlier_sessions() == 0
 
 
+def of_an_earlier_lease(sandbox: Side) -> psycopg.Connection[tuple[object, ...]]:
+    """Another login's session, which the sandbox's may not end."""
+    session = connect(sandbox.server.dsn(sandbox.name))
+    session.execute("SET application_name = 'erp-sandbox lease 0123456789ab'")
+    return session
+
+
 def test_another_logins_session_is_awaited_and_then_named(sandbox: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with dynamic logins, which are new ones for each run."""
     monkeypatch.setattr("pytest_erp_sandbox.postgres.lease._PATIENCE", timedelta(seconds=1))
 
-    def earlier() -> psycopg.Connection[tuple[object, ...]]:
-        session = connect(sandbox.server.dsn(sandbox.name))
-        session.execute("SET application_name = 'erp-sandbox lease 0123456789ab'")
-        return session
-
-    with earlier() as session:
+    with of_an_earlier_lease(sandbox) as session:
         pid = session.info.backend_pid
         with pytest.raises(
             LeaseError, match=rf"an earlier run still works in .*: pid {pid}, login postgres, erp-sandbox lease"
@@ -284,9 +286,23 @@ def test_another_logins_session_is_awaited_and_then_named(sandbox: Side, monkeyp
             take_lease([sandbox.sandbox], PATIENCE)
         assert session.execute("SELECT 1").fetchone() == (1,)
 
-    session = earlier()
+    session = of_an_earlier_lease(sandbox)
     closing = threading.Timer(0.4, session.close)
     closing.start()
     with leased(sandbox):
         assert session.closed
     closing.join()
+
+
+def test_a_parked_lease_that_cannot_be_retaken_leaves_the_sandbox_to_others(
+    sandbox: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_erp_sandbox.postgres.lease._PATIENCE", timedelta(0))
+    parked = take_lease([sandbox.sandbox], PATIENCE)
+    assert parked.park()
+
+    with of_an_earlier_lease(sandbox), pytest.raises(LeaseError, match="an earlier run still works in"):
+        retake(parked)
+
+    assert parked.connection.closed
+    take_lease([sandbox.sandbox], BRIEF).release()
