@@ -17,6 +17,16 @@ from .runs import Runs, estate_on, state_of_prod
 from .servers import connect
 
 PROBE = "CREATE TEMPORARY TABLE erp_sandbox_probe () ON COMMIT DROP"
+PROBING = {"SHOW transaction_read_only", PROBE}
+"""What asks for the session's own default."""
+
+REACHING = "SELECT 1"
+"""What psql says to try whether it can connect."""
+
+BEFOREHAND = re.compile(
+    r"SET\s|SELECT (pg_catalog\.pg_is_in_recovery\(\)|(pg_catalog\.)?set_config\(('search_path'|name),)", re.IGNORECASE
+)
+"""What pg_dump says before its transaction."""
 
 READING = re.compile(
     r"""
@@ -64,12 +74,30 @@ def estate_of_its_own(request: pytest.FixtureRequest) -> Iterator[BuiltEstate]:
 
 def statements(log: str) -> Iterator[str]:
     """What was said to prod's database: each statement, over all its lines, without comments."""
+    return (statement for _, statement in by_session(log))
+
+
+def by_session(log: str) -> Iterator[tuple[str, str]]:
+    """Each statement, and the session that said it."""
     for entry in re.split(rf"(?m)^(?={PROD_DATABASE} \d+ )", log):
-        match = re.match(rf"{PROD_DATABASE} \d+ LOG:  (?:statement|execute [^:]*): ", entry)
+        match = re.match(rf"{PROD_DATABASE} (\d+) LOG:  (?:statement|execute [^:]*): ", entry)
         if match is not None:
             # What follows is another database's, or begins with the server's own prefix.
             statement = re.split(r"\n(?!\t)", entry[match.end() :])[0]
-            yield re.sub(r"(?m)^\s*--.*", "", statement).strip()
+            yield match[1], re.sub(r"(?m)^\s*--.*", "", statement).strip()
+
+
+def outside_of_read_only(log: str) -> set[str]:
+    """The statements of transactions that did not say READ ONLY themselves, but relied on the session's default."""
+    saying, found = set[str](), set[str]()
+    for session, statement in by_session(log):
+        if re.match(r"BEGIN READ ONLY|SET TRANSACTION .*\bREAD ONLY", statement):
+            saying.add(session)
+        elif re.match(r"BEGIN|COMMIT|ROLLBACK", statement):
+            saying.discard(session)
+        elif session not in saying:
+            found.add(statement)
+    return found
 
 
 def test_prod_is_only_read(estate_of_its_own: BuiltEstate, tmp_path: Path) -> None:
@@ -91,6 +119,7 @@ def test_prod_is_only_read(estate_of_its_own: BuiltEstate, tmp_path: Path) -> No
     assert len([each for each in said if re.match(r"COPY public\.\w+ .* TO stdout", each)]) > 15
     assert said.count(PROBE) == 1
     assert [each for each in said if each != PROBE and not READING.match(each)] == []
+    assert {each for each in outside_of_read_only(log) if not BEFOREHAND.match(each)} == {*PROBING, REACHING}
     refused = re.findall(r" ERROR:  (.*)", log)
     assert refused == ["cannot execute CREATE TABLE in a read-only transaction"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from psycopg import pq, sql
+from psycopg.abc import Params, Query
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
@@ -44,7 +45,19 @@ _LOOKED_UP = ("options", "connect_timeout")
 
 
 class ProdConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection to prod; its server was asked to refuse every write."""
+    """A connection to prod; its server was asked to refuse every write.
+
+    In autocommit mode, psycopg begins no transaction, and so says nowhere that it is to be READ ONLY: ``execute`` does.
+    """
+
+    def execute(
+        self, query: Query, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Run a statement; outside a transaction in one of its own, which is READ ONLY by its own statement."""
+        is_idle = self.info.transaction_status == pq.TransactionStatus.IDLE
+        with self.transaction() if is_idle else nullcontext():
+            # Overloaded there: a template string takes no parameters.
+            return super().execute(query, params, prepare=prepare, binary=binary)  # type: ignore[arg-type]
 
 
 class SandboxConnection(psycopg.Connection[tuple[Any, ...]]):
@@ -206,12 +219,23 @@ def _refused(database: _Database, error: psycopg.Error) -> PostgresError:
     return PostgresError(f"cannot connect to {database} ({database.setting}): {reason}", hint=hint)
 
 
+@contextmanager
+def _opening(database: _Database) -> Iterator[ExitStack]:
+    """A session is being opened: what fails until it is ready is said as an error of ours, and undoes the stack."""
+    try:
+        with ExitStack() as stack:
+            yield stack
+    except psycopg.Error as error:
+        raise _refused(database, error) from None
+
+
 @dataclass(frozen=True)
 class ProdDatabase(_Database):
     """Prod: the truth, only ever read.
 
     Every session, ours and pg_dump's, is told ``default_transaction_read_only=on``; preflight asks the server whether
-    that holds. It guards against our own mistakes; only a login that cannot write makes it structural.
+    that holds. Whatever we ask, and whatever pg_dump copies, is asked in a transaction that says READ ONLY itself, too.
+    It guards against our own mistakes; only a login that cannot write makes it structural.
     """
 
     lock_timeout: str = "5s"
@@ -229,18 +253,17 @@ class ProdDatabase(_Database):
         Raises:
             PostgresError: the server cannot be reached, or does not say so.
         """
-        try:
+        with _opening(self) as stack:
             connection = ProdConnection.connect(**self._own_parameters(APPLICATION_NAME), autocommit=True)  # type: ignore[arg-type]
-        except psycopg.Error as error:
-            raise _refused(self, error) from None
-        connection.read_only = True
-        if connection.execute("SHOW default_transaction_read_only").fetchone() != ("on",):
-            connection.close()
-            raise PostgresError(
-                f"{self} ({self.setting}) ignored default_transaction_read_only=on; nothing was read",
-                hint="A pooler between here and the server drops session settings: connect to the server directly.",
-            )
-        return connection
+            stack.callback(connection.close)
+            connection.read_only = True
+            if connection.execute("SHOW default_transaction_read_only").fetchone() != ("on",):
+                raise PostgresError(
+                    f"{self} ({self.setting}) ignored default_transaction_read_only=on; nothing was read",
+                    hint="A pooler between here and the server drops session settings: connect to the server directly.",
+                )
+            stack.pop_all()
+            return connection
 
 
 @dataclass(frozen=True)
@@ -265,13 +288,13 @@ class SandboxDatabase(_Database):
         Raises:
             PostgresError: the server cannot be reached or refuses the login.
         """
-        try:
+        with _opening(self) as stack:
             connection = SandboxConnection.connect(**self._own_parameters(application_name, options), autocommit=True)  # type: ignore[arg-type]
-        except psycopg.Error as error:
-            raise _refused(self, error) from None
-        # A login may have ALTER ROLE … SET role; ending sessions needs the login's own identity.
-        connection.execute("SET ROLE NONE")
-        return connection
+            stack.callback(connection.close)
+            # A login may have ALTER ROLE … SET role; ending sessions needs the login's own identity.
+            connection.execute("SET ROLE NONE")
+            stack.pop_all()
+            return connection
 
 
 def quoted_role(role: str) -> str:

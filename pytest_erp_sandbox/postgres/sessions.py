@@ -39,8 +39,9 @@ def probe_writing(connection: ProdConnection) -> WriteProbe:
     What is tried is a temporary table, which would go with the transaction even if it were committed: no other
     session could see it, and none of prod's objects is named.
     """
-    # Not connection.transaction(), which would add READ ONLY: the session's default is what is being asked for.
-    connection.execute("BEGIN")
+    # By a cursor: connection.execute, like connection.transaction, would say READ ONLY, and it is the session's default
+    # that is being asked for.
+    connection.cursor().execute("BEGIN")
     try:
         said = connection.execute("SHOW transaction_read_only").fetchone()
         sqlstate = NOT_REFUSED

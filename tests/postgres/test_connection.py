@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -18,13 +19,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
 from pydantic import SecretStr
 
 from pytest_erp_sandbox.demo.account import Account
 from pytest_erp_sandbox.demo.server import Server, server_folder
 from pytest_erp_sandbox.errors import PostgresError, SettingsError
 from pytest_erp_sandbox.postgres.clients import installed_toolsets
-from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
+from pytest_erp_sandbox.postgres.connection import (
+    ProdConnection,
+    ProdDatabase,
+    SandboxConnection,
+    SandboxDatabase,
+    as_owner,
+)
 
 from ..servers import SETTINGS, Servers, connect
 from .pairs import PASSWORD, Side, dump, eventually, make_prod, make_sandbox, toolset
@@ -122,11 +130,33 @@ def test_a_login_that_has_read_only_switched_off_does_not_defeat_us(prod: Side) 
         connection.execute("CREATE TEMP TABLE probe ()")
 
 
-def test_a_prod_connections_own_transactions_say_read_only_themselves(prod: Side) -> None:
+def test_whatever_prod_is_asked_says_read_only_itself_and_what_fails_spoils_nothing(prod: Side) -> None:
     with prod.prod.connect() as connection:
         connection.execute("SET default_transaction_read_only = off")
+        for _ in range(2):
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                connection.execute("CREATE TEMP TABLE probe ()")
+            assert connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
+            assert connection.info.transaction_status == TransactionStatus.IDLE
         with connection.transaction(), pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("CREATE TEMP TABLE probe ()")
+
+
+@pytest.mark.parametrize("kind", [ProdConnection, SandboxConnection])
+def test_a_session_that_ends_before_it_is_ready_is_a_clear_error(
+    server: Server, monkeypatch: pytest.MonkeyPatch, kind: type[psycopg.Connection[tuple[object, ...]]]
+) -> None:
+    """Stands in for an administrator who ends it just then."""
+    side, execute = make_sandbox(server), kind.execute
+
+    def execute_too_late(connection: psycopg.Connection[tuple[object, ...]], *arguments: Any) -> object:
+        side.administrate(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
+        return execute(connection, *arguments)
+
+    monkeypatch.setattr(kind, "execute", execute_too_late)
+    database = side.prod if kind is ProdConnection else side.sandbox
+    with pytest.raises(PostgresError, match=r"cannot connect to .*: terminating connection due to administrator"):
+        database.connect()
 
 
 def test_a_sandboxs_login_is_itself_whatever_it_was_told_to_be(server: Server) -> None:
