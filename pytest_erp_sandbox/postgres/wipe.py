@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -21,7 +22,18 @@ from .locks import USABLE_SHARE, lock_slots, locks_to_wipe
 __all__ = ["wipe"]
 
 _SHARE_OF_A_BATCH = 0.5
-"""How much of the usable lock slots a batch of tables may fill on average: some have more parts than others."""
+"""How much of the usable lock slots a batch may fill on average: some objects have more parts than others."""
+
+_KINDS: tuple[LiteralString, ...] = (
+    "TABLE",
+    "FOREIGN TABLE",
+    "VIEW",
+    "MATERIALIZED VIEW",
+    "SEQUENCE",
+    "ROUTINE",
+    "TYPE",
+)
+"""What is dropped in batches, in this order: what depends on others mostly goes along with them."""
 
 _SHOWN = 10
 
@@ -45,9 +57,7 @@ def wipe(lease: Lease, *, lock_timeout: timedelta) -> None:
     lease.end_earlier_sessions()
     _refuse_objects_of_logins(lease)
     try:
-        share = locks_to_wipe(connection, role) / (USABLE_SHARE * lock_slots(connection))
-        if share > 1:
-            _wipe_in_batches(lease, lock_timeout, share)
+        _wipe_in_batches(lease, lock_timeout)
         with as_owner(connection, role):
             mark = _permission(lease, lock_timeout)
             defaults = default_privileges(connection, role)
@@ -61,6 +71,12 @@ def wipe(lease: Lease, *, lock_timeout: timedelta) -> None:
             f"the sandbox {lease.database} cannot be wiped: others hold locks in it for longer than {lock_timeout}:\n"
             f"{found}",
             hint="Commit or end their transactions, or raise sandbox.lock-timeout.",
+        ) from None
+    except psycopg.errors.OutOfMemory as error:
+        raise PostgresError(
+            f"the sandbox {lease.database} cannot be wiped: {error.diag.message_primary}, although it goes in batches",
+            hint="Something in it has more parts than the server has room for locks: raise max_locks_per_transaction"
+            " (it takes effect with a restart).",
         ) from None
     except psycopg.Error as error:
         lease.check()
@@ -113,34 +129,47 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _wipe_in_batches(lease: Lease, lock_timeout: timedelta, share: float) -> None:
-    """Drop the role's tables some at a time, each time with the same checks as the whole.
-
-    Args:
-        lease: of the sandbox.
-        lock_timeout: how long to wait for others.
-        share: how much of the usable lock slots all of them together would fill.
-    """
+def _wipe_in_batches(lease: Lease, lock_timeout: timedelta) -> None:
+    """Drop what the role owns some at a time, each time with the same checks as the whole, until the rest has room."""
     connection, role = lease.connection, lease.database.role
-    batch = max(1, int(len(_tables(connection, role)) * _SHARE_OF_A_BATCH / share))
-    while tables := _tables(connection, role, batch):
-        names = sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
-        try:
-            with as_owner(connection, role):
-                mark = _permission(lease, lock_timeout)
-                connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(names))
-                write_mark(connection, mark)
-        except psycopg.errors.OutOfMemory:
-            # Others need lock slots, too; or these tables have many parts.
-            if batch == 1:
-                raise
-            batch //= 2
+    for kind in _KINDS:
+        share = _share_of_slots(connection, role)
+        if share <= 1:
+            return
+        objects = _droppable(connection, role, kind)
+        # As large a part of each kind as would be a batch of all of them.
+        batch = max(1, int(len(objects) * _SHARE_OF_A_BATCH / share))
+        while objects:
+            names = sql.SQL(", ").join(objects[:batch])
+            try:
+                with as_owner(connection, role):
+                    mark = _permission(lease, lock_timeout)
+                    # Some went along with others.
+                    drop = sql.SQL("DROP {} IF EXISTS {} CASCADE")
+                    connection.execute(drop.format(sql.SQL(kind), names))
+                    write_mark(connection, mark)
+            except psycopg.errors.OutOfMemory:
+                # Others need lock slots, too; or these have many parts.
+                if batch == 1:
+                    raise
+                batch //= 2
+            else:
+                del objects[:batch]
 
 
-def _tables(connection: SandboxConnection, role: str, limit: int | None = None) -> list[tuple[str, str]]:
-    return connection.execute(
-        "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-        " WHERE relowner = to_regrole(%s) AND relkind IN ('r', 'p') AND NOT relispartition"
-        " AND relpersistence <> 't' ORDER BY 1, 2 LIMIT %s",
-        [quoted_role(role), limit],
-    ).fetchall()
+def _share_of_slots(connection: SandboxConnection, role: str) -> float:
+    """How much of the usable lock slots a wipe at once would fill."""
+    return locks_to_wipe(connection, role) / (USABLE_SHARE * lock_slots(connection))
+
+
+def _droppable(connection: SandboxConnection, role: str, kind: str) -> list[sql.Composable]:
+    """What of the role's is of that kind, as DROP names it."""
+    rows = connection.execute(query(__package__, "droppable.sql"), {"role": quoted_role(role)}).fetchall()
+    return [_name(schema, name, arguments) for of, schema, name, arguments in rows if of == kind]
+
+
+def _name(schema: str, name: str, arguments: list[str] | None) -> sql.Composable:
+    if arguments is None:
+        return sql.Identifier(schema, name)
+    types = [sql.Identifier(*type_) for type_ in zip(arguments[::2], arguments[1::2], strict=True)]
+    return sql.SQL("{}({})").format(sql.Identifier(schema, name), sql.SQL(", ").join(types))

@@ -243,7 +243,7 @@ def test_what_administrators_and_strangers_own_is_theirs(server: Server) -> None
 def narrow_server(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Server]:
     """A server with room for few locks."""
     folder = server_folder(f"erp-sandbox-narrow-{request.param}")
-    settings = {**SETTINGS, "max_connections": "20", "max_locks_per_transaction": "64"}
+    settings = {**SETTINGS, "max_connections": "20", "max_locks_per_transaction": "16"}
     with Server(folder / "server", servers[request.param].programs, settings=settings) as running:
         yield running
         running.stop("immediate")
@@ -269,3 +269,54 @@ def test_a_server_with_too_few_lock_slots_is_wiped_and_filled_all_the_same(
         wipe(lease, lock_timeout=PATIENCE)
 
     assert fingerprint(sandbox.server.dsn(sandbox.name)) == {}
+
+
+MANY = {
+    "sequences": ["CREATE SEQUENCE {name}"],
+    "views": ["CREATE VIEW {name} AS SELECT 1 AS one", "CREATE MATERIALIZED VIEW {name} AS SELECT 1 AS one"],
+    "routines": [
+        "CREATE FUNCTION {name}(text[], VARIADIC int[]) RETURNS int LANGUAGE sql AS ''SELECT 1''",
+        "CREATE PROCEDURE {name}(INOUT int) LANGUAGE sql AS ''SELECT 1''",
+        "CREATE AGGREGATE {name}(*) (SFUNC = int8inc, STYPE = bigint, INITCOND = ''0'')",
+    ],
+    "types": [
+        "CREATE DOMAIN {name} AS int",
+        "CREATE TYPE {name} AS ENUM (''one'')",
+        "CREATE TYPE {name} AS (one int)",
+        "CREATE TYPE {name} AS RANGE (SUBTYPE = int)",
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_whatever_there_is_too_much_of_goes_in_batches(narrow_server: Server, kind: str) -> None:
+    statements = MANY[kind]
+    makes = " ".join(
+        # Names that need quotes.
+        f"EXECUTE format('{each.format(name='%1$I')}', '{number} ' || i);"
+        for number, each in enumerate(statements)
+    )
+    sandbox = make_sandbox(
+        narrow_server,
+        # Not at once: to make them takes locks, too.
+        f"DO $$ BEGIN FOR i IN 1..{2500 // len(statements)} LOOP {makes}"
+        " IF i % 20 = 0 THEN COMMIT; END IF; END LOOP; END $$",
+    )
+
+    with leased(sandbox) as lease:
+        with pytest.raises(psycopg.errors.OutOfMemory), as_owner(lease.connection, sandbox.role):
+            lease.connection.execute(f'DROP OWNED BY "{sandbox.role}"'.encode())
+        wipe(lease, lock_timeout=PATIENCE)
+
+    assert fingerprint(sandbox.server.dsn(sandbox.name)) == {}
+
+
+def test_what_has_more_parts_than_there_are_lock_slots_gets_the_remedy(narrow_server: Server) -> None:
+    columns = ", ".join(f"c{n} int DEFAULT 1 CHECK (c{n} > 0)" for n in range(1500))
+    sandbox = make_sandbox(narrow_server, "CREATE TABLE small ()", f"CREATE TABLE broad ({columns})")
+
+    with leased(sandbox) as lease, pytest.raises(PostgresError) as caught:
+        wipe(lease, lock_timeout=PATIENCE)
+
+    assert re.search(r"cannot be wiped: out of shared memory.*\n.*raise max_locks_per_transaction", str(caught.value))
+    assert sandbox.values(TABLES) == ["broad", "small"]
