@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,25 @@ from pydantic import SecretStr
 
 from pytest_erp_sandbox.demo.server import Server, server_folder
 
-VERSIONS = {"15": Path("/usr/lib/postgresql/15/bin"), "18": None}
+DEBIAN = Path("/usr/lib/postgresql")
+
+OLDEST = 15
+
+
+def others_in(folder: Path, known: Collection[str]) -> dict[str, Path]:
+    """Where the programs of further versions are whose servers can be started, from the oldest that will do on."""
+    found = {bin_.parent.name: bin_ for bin_ in folder.glob("*/bin") if bin_.parent.name.isdecimal()}
+    return {
+        version: found[version]
+        for version in sorted(set(found) - set(known), key=int)
+        if int(version) >= OLDEST and all(shutil.which(name, path=found[version]) for name in ("initdb", "postgres"))
+    }
+
+
+VERSIONS = {"15": DEBIAN / "15" / "bin", "18": None}
 """Where the programs of each version are; None is the embedded wheel."""
+
+VERSIONS |= others_in(DEBIAN, VERSIONS)
 
 # No xid is taken by anybody but the tests; and a lock table that can be filled.
 SETTINGS = {"fsync": "off", "autovacuum": "off", "max_connections": "40"}
