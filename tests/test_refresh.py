@@ -349,6 +349,15 @@ class TestRefusedBeforeTheWipe:
             with pytest.raises(PostgresError, match=said):
                 runs.golden()
 
+    def test_a_prod_whose_dump_takes_too_long(self, runs: Runs, estate: BuiltEstate) -> None:
+        limits = {"lock-wait-timeout": "60s", "dump-timeout": "500ms"}
+        runs.add(prod={"dsn": estate.estate.prod_dsn, **limits})
+        with connect(estate.prod.dsn(PROD_DATABASE)) as other, other.transaction():
+            other.execute("LOCK TABLE llx_societe")
+            said = r"pg_dump of prod, .* took longer than 0:00:00\.5.*\n.*prod\.dump-timeout"
+            with pytest.raises(PostgresError, match=said):
+                runs.golden()
+
     def test_too_little_room(self, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = shutil.disk_usage(runs.folder)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
