@@ -92,6 +92,17 @@ def test_strict_makes_power_over_prod_a_failure(project: Project, estate: BuiltE
     assert (done.returncode, "failure" in done.stdout) == (1, True), done.stdout
 
 
+def test_a_setting_makes_power_over_prod_a_failure(project: Project, estate: BuiltEstate) -> None:
+    settings = estate.settings()
+    settings["prod"] = {"dsn": estate.prod.dsn(PROD_DATABASE), "require-read-only-role": True}
+    project.configure(settings)
+    done = project.command("preflight")
+    assert (done.returncode, "failure" in done.stdout) == (1, True), done.stdout
+    settings["prod"]["dsn"] = estate.estate.prod_dsn
+    project.configure(settings)
+    assert project.command("preflight").returncode == 0
+
+
 @pytest.mark.parametrize(("answer", "code", "adopted"), [("n\n", 1, False), ("y\n", 0, True)], ids=["no", "yes"])
 def test_adopt_shows_what_is_there_and_asks(
     project: Project, estate: BuiltEstate, answer: str, code: int, adopted: bool

@@ -106,6 +106,24 @@ class TestWhatIsRestored:
         assert sorted(path.name for path in golden.folder.parent.iterdir()) == [".lock", golden.id]
         assert sorted(path.name for path in golden.folder.iterdir()) == ["dump", "manifest.json"]
 
+    def test_has_statistics_of_its_large_tables(self, runs: Runs, estate: BuiltEstate) -> None:
+        prod = estate.prod.dsn(PROD_DATABASE)
+        run(
+            prod,
+            f"SET ROLE {PROD_ROLE}",
+            "CREATE TABLE llx_large AS SELECT repeat('x', 1000) AS text FROM generate_series(1, 9000)",
+            "GRANT SELECT ON llx_large TO erp_readers",
+        )
+        try:
+            golden = runs.golden()
+        finally:
+            run(prod, "DROP TABLE llx_large")
+        with runs.sandbox() as sandbox:
+            sandbox.reset(golden)
+        with connect(estate.admin(0)) as connection:
+            known = connection.execute("SELECT attname FROM pg_stats WHERE tablename = 'llx_large'").fetchall()
+        assert known == [("text",)]
+
 
 class TestAuto:
     def test_takes_what_is_young_enough(self, runs: Runs) -> None:

@@ -161,6 +161,22 @@ def test_progress_is_told_a_few_times_a_second_at_most(servers: Servers, tmp_pat
     assert all(0 <= done <= 100 for done, _, _ in told)
 
 
+def test_progress_tells_bytes_that_grow(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_erp_sandbox.postgres.dump._BEAT", 0)  # at each line that pg_dump says
+    rows = "SELECT md5(n::text) AS text FROM generate_series(1, 20000) AS n"
+    prod = make_prod(servers["15"], *(f"CREATE TABLE t{n} AS {rows}" for n in range(3)))
+    told: list[int] = []
+
+    archive = dump(prod, tmp_path, jobs=1, on_progress=lambda _done, size: told.append(size))
+
+    files = sorted(file.stat().st_size for file in archive.path.glob("*.dat.gz"))
+    assert len(files) == 3
+    assert told == sorted(told)
+    assert told[0] < files[0]
+    # When the last table's turn comes, the others are written.
+    assert 2 * files[0] <= told[-1] <= sum(file.stat().st_size for file in archive.path.iterdir())
+
+
 @pytest.mark.parametrize("encoding", ["UTF8", "LATIN1"])
 def test_names_and_rows_survive_any_client_encoding(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
