@@ -216,6 +216,7 @@ class Town:
             each.update({"value": values[each["name"]]} if each["name"] in values else {})
         more = {
             "KUBECONFIG": "/kubeconfig/config",
+            "PYTHONPATH": str(REPOSITORY),
             "ERP_SANDBOX_AGENT__RIGHTS": json.dumps(RIGHTS),
             "ERP_SANDBOX_AGENT__COMMAND": json.dumps(AGENT),
             "ERP_SANDBOX_JOURNAL": "true",
@@ -321,6 +322,7 @@ def _erps(kubernetes: Kubernetes, dsn: SecretStr, host: str, unique_id: SecretSt
                 {"name": "DSN", "value": sandbox_dsn},
                 {"name": "UNIQUE_ID", "value": unique_id.get_secret_value()},
                 {"name": "PORT", "value": str(port)},
+                {"name": "PYTHONPATH", "value": str(REPOSITORY)},
             ],
             "volumeMounts": [*mounts, {"name": "documents", "mountPath": "/var/www/documents"}],
         }
