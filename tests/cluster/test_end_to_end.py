@@ -9,11 +9,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 
+from pytest_erp_sandbox.loading import load_settings
+from pytest_erp_sandbox.pool import Pool
+from pytest_erp_sandbox.progress import Progress
+from pytest_erp_sandbox.reach import reached
+from pytest_erp_sandbox.refresh import golden_dump
+
+from ..servers import connect
 from .kubernetes import KUBECONFIG, Kubernetes, running_kubernetes, until
 from .test_workload import state
 from .town import REPOSITORY, Town, in_documents, needs_this_machine, running_town
@@ -191,6 +201,41 @@ def test_after_all_of_that_a_refresh_is_green_and_the_claim_whole(synced: Town) 
     golden = sorted(path.name for path in (synced.project / "golden").glob("2*"))
     assert synced.on_claim() == golden
     assert state(synced.kubernetes, synced.erp) == (1, None)
+
+
+@contextmanager
+def rotated(town: Town, login: str) -> Iterator[None]:
+    """The sandbox's login has expired, and its Secret has another one: as Vault does it."""
+    (place,) = town.estate.sandboxes
+    core: Any = town.kubernetes.cluster.core
+    name, namespace = "erp-sandbox-db", town.kubernetes.sandbox
+    old = conninfo_to_dict(place.dsn.get_secret_value())
+    was = {"username": old["user"], "password": old["password"]}
+    with connect(SecretStr(make_conninfo(place.dsn.get_secret_value(), user="postgres", password="admin"))) as admin:
+        admin.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'of-today' IN ROLE {place.role}".encode())
+        admin.execute(f"ALTER ROLE {old['user']} VALID UNTIL '2020-01-01'".encode())
+        try:
+            core.patch_namespaced_secret(name, namespace, {"stringData": {"username": login, "password": "of-today"}})
+            yield
+        finally:
+            core.patch_namespaced_secret(name, namespace, {"stringData": was})
+            admin.execute(f"ALTER ROLE {old['user']} VALID UNTIL 'infinity'".encode())
+            admin.execute(f"DROP ROLE {login}".encode())
+
+
+def test_a_login_that_expires_in_the_middle_of_a_run_is_followed_by_the_one_that_its_secret_has_then(
+    outside: Town,
+) -> None:
+    settings = load_settings(outside.project)
+    assert settings is not None
+    with reached(settings) as ready, closing(Pool(ready, "rotation", Progress())) as pool:
+        golden = golden_dump(ready, pool.lease, run="rotation", progress=Progress())
+        with pool.rehearsal(golden) as sandbox:
+            assert sandbox.lease.connection.info.user != "erp_sandbox_today"
+        with rotated(outside, "erp_sandbox_today"), pool.rehearsal(golden) as sandbox:
+            assert sandbox.lease.connection.info.user == "erp_sandbox_today"
+            assert sandbox.last_reset is not None
+            assert sandbox.last_reset.strategy == "restore"
 
 
 def test_two_runs_at_once_on_one_claim_make_one_golden_dump(outside: Town, tmp_path: Path) -> None:
