@@ -199,7 +199,9 @@ def test_after_all_of_that_a_refresh_is_green_and_the_claim_whole(synced: Town) 
     done = synced.run("erp-sandbox", "refresh")
     assert done.returncode == 0, done.stderr
     golden = sorted(path.name for path in (synced.project / "golden").glob("2*"))
-    assert synced.on_claim() == golden
+    # Those that killed runs had made, and not put there, stay here.
+    assert set(synced.on_claim()) <= set(golden)
+    assert synced.on_claim()[-1] == golden[-1]
     assert state(synced.kubernetes, synced.erp) == (1, None)
 
 

@@ -17,7 +17,7 @@ from .test_workload import SOON, state
 @pytest.fixture(scope="module")
 def erp(kubernetes: Kubernetes) -> Workload:
     """Pods that stand for the ERP's: what they serve is not asked for."""
-    workload = kubernetes.workload(kubernetes.sandbox, "dolibarr", replicas=2)
+    workload = kubernetes.workload(kubernetes.sandbox, "scaled", replicas=2)
     await_ready(kubernetes.cluster, workload, SOON)
     return workload
 
@@ -34,16 +34,16 @@ def test_the_erp_is_down_while_its_sandbox_is_restored(
     settings["prod"]["namespace"] = kubernetes.prod
     (place,) = settings["sandboxes"]
     place["namespace"] = kubernetes.sandbox
-    place["erp"] |= {"workload": "deployment/dolibarr", "scale-per-scenario": scale}
+    place["erp"] |= {"workload": "deployment/scaled", "scale-per-scenario": scale}
     runs = Runs(tmp_path / "project", settings)
     golden = runs.golden()
     with runs.sandbox() as sandbox:
         sandbox.reset(golden)  # makes the baseline that is rewound to
-        before = kubernetes.pods(kubernetes.sandbox, "app=dolibarr")
+        before = kubernetes.pods(kubernetes.sandbox, "app=scaled")
         sandbox.reset(golden)
         assert sandbox.last_reset is not None
         assert sandbox.last_reset.strategy == strategy
-    after = kubernetes.pods(kubernetes.sandbox, "app=dolibarr")
+    after = kubernetes.pods(kubernetes.sandbox, "app=scaled")
     assert len(after) == 2
     assert (set(after) == set(before), bool(set(after) & set(before))) == (stay, stay)
     assert state(kubernetes, erp) == (2, None)
