@@ -344,7 +344,8 @@ def forget(call: _Call, ids: Sequence[str], everything: bool) -> None:
             here = cache.ids()
             known = sorted({*here, *(claim.names if claim else ())})
             if unknown := set(ids) - set(known):
-                raise click.UsageError(f"there is no golden dump {', '.join(sorted(unknown))}, but {known or 'none'}")
+                there_are = f"there are {', '.join(known)}" if known else "there is none at all"
+                raise click.UsageError(f"no golden dump {', '.join(sorted(unknown))}: {there_are}")
             chosen = known if everything else ids
             if claim:
                 claim.keep([name for name in claim.names if name not in chosen])

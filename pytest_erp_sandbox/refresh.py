@@ -79,8 +79,8 @@ def _golden_dump(
         wanted = partial(_is_fresh, settings=settings, source=origin.source, run=run)
         golden = cache.newest(wanted, progress.say, remove_damaged=True)
         if golden is None:
-            sizes = [each.manifest.size for each in cache.entries() if each.manifest.source.prod == origin.source.prod]
-            require_room(next(iter(sizes), 0))
+            earlier = (each.manifest for each in cache.entries() if each.manifest.source.prod == origin.source.prod)
+            require_room(next((manifest.size for manifest in earlier), 0))
             with lease_sandbox() as sandbox, sandbox.erp_down():
                 golden = cache.add(partial(_prepare, settings, origin, sandbox, run, progress))
         return golden

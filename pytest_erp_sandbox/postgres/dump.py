@@ -79,14 +79,13 @@ def dump_prod(
             prod.secret_environment(),
             doing=f"pg_dump of prod, {prod},",
             timeout=timeout,
+            limit="prod.dump-timeout",
             watch=_Progress(to, on_progress).watch,
         )
     except PostgresError as error:
         # pg_dump's way of saying it, with a list of all tables.
         if "canceling statement due to statement timeout" in str(error):
             raise _locked(prod, lock_wait_timeout) from None
-        if f"took longer than {timeout}" in str(error):
-            error.hint = "Find what it waits for, or raise prod.dump-timeout."
         if "row-level security" in str(error):
             error.hint = "Give prod's login BYPASSRLS (deploy/dump-role.sql): it must read all rows."
         raise

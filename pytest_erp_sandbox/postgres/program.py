@@ -81,6 +81,7 @@ def run(
     *,
     doing: str,
     timeout: timedelta | None = None,
+    limit: str = "the limit",
     watch: LineWatcher | None = None,
 ) -> None:
     """Run a program to its end; whatever interrupts the wait ends the program too.
@@ -90,13 +91,14 @@ def run(
         secrets: what only its environment may hold.
         doing: what it does, for the error.
         timeout: how long it may take.
+        limit: what that is called where it is set.
         watch: is called with each line of its stderr.
 
     Raises:
         PostgresError: it failed, or took too long; the message has its first error.
     """
     process = start(command, secrets)
-    finish([process], doing=doing, timeout=timeout, watch=watch)
+    finish([process], doing=doing, timeout=timeout, limit=limit, watch=watch)
 
 
 def finish(
@@ -104,6 +106,7 @@ def finish(
     *,
     doing: str,
     timeout: timedelta | None = None,
+    limit: str = "the limit",
     watch: LineWatcher | None = None,
 ) -> None:
     """Await the end of one program, or of a pipeline of them; the arguments are those of ``run``.
@@ -117,7 +120,7 @@ def finish(
             process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         raise PostgresError(
-            f"{doing} took longer than {timeout}, and was ended", hint="Find what it waits for, or raise the limit."
+            f"{doing} took longer than {timeout}, and was ended", hint=f"Find what it waits for, or raise {limit}."
         ) from None
     finally:
         for process, listener in zip(processes, listeners, strict=True):
