@@ -161,3 +161,21 @@ def test_a_listing_that_is_cut_off_is_refused(folders: Folders) -> None:
     for length in (len(listed) - 1, len(listed) // 2, 700):
         with pytest.raises(ValueError, match=r".*"):
             read_listing(listed[:length])
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_what_cannot_be_listed_whole_is_no_listing(tmp_path: Path, shell: list[str]) -> None:
+    (tmp_path / "top" / "closed").mkdir(parents=True)
+    (tmp_path / "top" / "one").touch()
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents[:2]:
+        folder.chmod(0o755)
+    (tmp_path / "top" / "closed").chmod(0)
+    done = subprocess.run(
+        [*shell, "-c", script("list"), "sh", str(tmp_path), "top"],
+        user=65534 if os.geteuid() == 0 else None,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert b"closed" in done.stderr
