@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import secrets
-import shutil
 import tarfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from ..errors import ClusterError
 from .exec import Exec, kept_open
+from .fetching import fetch_folder
 from .toolbox import CACHE, OTHER_USER, Toolbox
 from .unpack import unpack
 
@@ -43,11 +42,16 @@ class GoldenClaim:
     Args:
         toolbox: with the claim mounted, and locked.
         say: is told of what takes long.
+        is_held: tells whether the lock is still ours.
+
+    Attributes:
+        toolbox: the same.
     """
 
-    def __init__(self, toolbox: Toolbox, say: Callable[[str], None]) -> None:
-        self._toolbox = toolbox
+    def __init__(self, toolbox: Toolbox, say: Callable[[str], None], is_held: Callable[[], bool]) -> None:
+        self.toolbox = toolbox
         self._say = say
+        self._is_held = is_held
         self._used = _when_used(toolbox)
 
     @property
@@ -61,7 +65,7 @@ class GoldenClaim:
         Raises:
             ClusterError: there is no room for it, or the volume cannot be written.
         """
-        self._toolbox.require_room(needed)
+        self.toolbox.require_room(needed)
 
     def bring(self, cache: Path) -> None:
         """Bring each that is not in the cache here yet; with that locked.
@@ -74,8 +78,8 @@ class GoldenClaim:
             if folder.exists():
                 used = max(used, int(folder.stat().st_mtime))
             else:
-                self._say(f"bringing golden dump {name} from {self._toolbox.place}")
-                _bring(self._toolbox, cache, name)
+                self._say(f"bringing golden dump {name} from {self.toolbox.place}")
+                fetch_folder(self.toolbox, CACHE, name, cache, f"golden dump {name}")
             # It is pruned by when it was used last, here or there, and not by when it was brought.
             os.utime(folder, (used, used))
 
@@ -87,12 +91,13 @@ class GoldenClaim:
         """
         if entry.name in self._used:
             return
-        toolbox, making = self._toolbox, f".making-{secrets.token_hex(4)}"
+        toolbox, making = self.toolbox, f".making-{secrets.token_hex(4)}"
         self.require_room(sum(file.stat().st_size for file in entry.rglob("*")))
         self._say(f"putting golden dump {entry.name} on {toolbox.place}")
         try:
             unpack(toolbox.cluster, toolbox.pod, f"{CACHE}/{making}", _archive(entry), lambda _: None)
             script = 'cd "$1" && mv "$2/tree/$3" "$3"'
+            self._require_held()
             toolbox.run(["sh", "-c", script, "sh", CACHE, making, entry.name], doing="putting a golden dump there")
             self._used[entry.name] = int(entry.stat().st_mtime)
         finally:
@@ -107,10 +112,18 @@ class GoldenClaim:
         """
         for name in self.names:
             if name not in names:
+                self._require_held()
                 # Renamed first, so that one is there whole, or not at all.
                 script = 'cd "$1" && mv "$2" ".removing-$2" && rm -rf ".removing-$2"'
-                self._toolbox.run(["sh", "-c", script, "sh", CACHE, name], doing="removing a golden dump")
+                self.toolbox.run(["sh", "-c", script, "sh", CACHE, name], doing="removing a golden dump")
                 del self._used[name]
+
+    def _require_held(self) -> None:
+        if not self._is_held():
+            raise ClusterError(
+                f"the hold on the golden dumps on {self.toolbox.place} was lost, and another run may have them by now",
+                hint="Was the network cut? Run again.",
+            )
 
 
 @contextmanager
@@ -130,8 +143,8 @@ def locked_claim(toolbox: Toolbox, say: Callable[[str], None]) -> Iterator[Golde
             if not told and "waiting" in lock.said_so_far:
                 say("waiting for the golden dumps on the claim: another run is making one")
                 told = True
-        with kept_open(lock):
-            yield GoldenClaim(toolbox, say)
+        with kept_open(lock) as is_held:
+            yield GoldenClaim(toolbox, say, is_held)
 
 
 def _when_used(toolbox: Toolbox) -> dict[str, int]:
@@ -140,63 +153,6 @@ def _when_used(toolbox: Toolbox) -> dict[str, int]:
     answer = toolbox.run(["sh", "-c", script, "sh", CACHE], doing="listing golden dumps")
     found = (line.partition(" ") for line in answer.splitlines())
     return {name: int(used) for used, _, name in found if _ENTRY.fullmatch(name)}
-
-
-def _bring(toolbox: Toolbox, cache: Path, name: str) -> None:
-    making = cache / f".making-{name}-{secrets.token_hex(4)}"
-    try:
-        making.mkdir(mode=0o700)
-        with Exec(toolbox.cluster, toolbox.pod, ["tar", "-C", CACHE, "-cf", "-", name]) as source:
-            with tarfile.open(fileobj=_Stream(source.output()), mode="r|") as archive:
-                for member in archive:
-                    _extract(archive, member, making, name)
-            if source.wait():
-                raise ClusterError(f"golden dump {name} cannot be read in {toolbox.pod}: {source.reason}")
-        (making / name).rename(cache / name)
-    except tarfile.TarError as error:
-        raise ClusterError(f"golden dump {name} did not come whole from {toolbox.pod}: {error}") from None
-    except OSError as error:
-        raise ClusterError(
-            f"golden dump {name} cannot be written to {cache}: {error.strerror or error}",
-            hint="Make room, or set golden.path to a folder that you may write.",
-        ) from None
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-
-
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, to: Path, name: str) -> None:
-    parts = Path(member.name).parts
-    if parts[0] != name or ".." in parts:
-        raise ClusterError(f"golden dump {name} has {member.name!r}, which leads out of it")
-    path = to.joinpath(*parts)
-    if member.isdir():
-        path.mkdir(mode=0o700, exist_ok=True)
-    elif (content := archive.extractfile(member)) is not None:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            shutil.copyfileobj(content, file, _PIECE)
-
-
-class _Stream(io.RawIOBase):
-    """Pieces as a file, as far as tarfile needs one."""
-
-    def __init__(self, pieces: Iterator[memoryview]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        got = bytearray()
-        while len(got) < size:
-            if not self._rest:
-                self._rest = next(self._pieces, memoryview(b""))
-                if not self._rest:
-                    break
-            taken = self._rest[: size - len(got)]
-            got += taken
-            self._rest = self._rest[len(taken) :]
-        return bytes(got)
 
 
 def _archive(entry: Path) -> Iterator[memoryview]:

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -264,19 +264,23 @@ class Exec:
 
 
 @contextmanager
-def kept_open(running: Exec) -> Iterator[None]:
-    """Keep a command that only waits connected while others work; nobody else may use ``running`` meanwhile."""
+def kept_open(running: Exec) -> Iterator[Callable[[], bool]]:
+    """Keep a command that only waits connected while others work; nobody else may use ``running`` meanwhile.
+
+    Returns:
+        What tells whether it still runs, as far as is known.
+    """
     done = threading.Event()
 
     def hold() -> None:
-        with suppress(ClusterError):  # whoever counts on the command gets an error of his own
+        with suppress(ClusterError):  # whoever counts on the command asks
             while not done.is_set() and running.listen():
                 pass
 
     holder = threading.Thread(target=hold, daemon=True)
     holder.start()
     try:
-        yield
+        yield holder.is_alive
     finally:
         done.set()
         holder.join()

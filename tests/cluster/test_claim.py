@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_erp_sandbox import ClusterError
-from pytest_erp_sandbox.cluster.claim import locked_claim
+from pytest_erp_sandbox.cluster.claim import GoldenClaim, locked_claim
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, toolbox
 
 from .kubernetes import IMAGE, Kubernetes, until
@@ -155,6 +155,16 @@ def test_only_one_at_a_time_has_the_claim_and_others_say_that_they_wait(box: Too
         order.append("first")
     other.join(30)
     assert order == ["first", "second"]
+
+
+def test_a_hold_that_was_lost_writes_and_removes_nothing_any_more(box: Toolbox, tmp_path: Path) -> None:
+    put(box, entry(tmp_path, NAMES[0]))
+    claim = GoldenClaim(box, print, is_held=lambda: False)
+    with pytest.raises(ClusterError, match=r"the hold on the golden dumps on PVC .* was lost"):
+        claim.put_entry(entry(tmp_path, NAMES[1]))
+    with pytest.raises(ClusterError, match="was lost"):
+        claim.keep([])
+    assert box.run(["ls", CACHE], doing="the test").split() == [NAMES[0]]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from kubernetes import client
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster import api
 from pytest_erp_sandbox.cluster.api import Cluster
-from pytest_erp_sandbox.cluster.exec import Exec, PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.exec import Exec, PodReference, kept_open, run_in_pod
 
 from .kubernetes import IMAGE, Kubernetes, until
 
@@ -65,6 +65,15 @@ def test_it_is_closed_only_when_no_other_thread_reads_from_it(
     assert not reader.is_alive()
     assert "was lost before the end" in said[0]
     assert run_in_pod(kubernetes.cluster, pod, ["echo", "next"], doing="the test") == "next\n"
+
+
+def test_that_a_command_which_is_kept_open_has_ended_is_known(kubernetes: Kubernetes, pod: PodReference) -> None:
+    waiting = Exec(kubernetes.cluster, pod, ["sh", "-c", "echo $$ >/waits; exec sleep 1000"])
+    with waiting, kept_open(waiting) as still_runs:
+        kill = ["sh", "-c", "until [ -s /waits ]; do sleep 0.1; done; kill $(cat /waits)"]
+        assert still_runs()
+        run_in_pod(kubernetes.cluster, pod, kill, doing="the test")
+        until(lambda: not still_runs(), "its end is known", patience=5)
 
 
 @pytest.fixture
