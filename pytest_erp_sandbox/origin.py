@@ -7,20 +7,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psycopg
 
-from .errors import GoldenError, PostgresError
+from .errors import ClusterError, GoldenError, PostgresError
 from .golden import Source
 from .postgres.archive import Archive, read_archive
-from .postgres.clients import Toolset, choose_clients, installed_toolsets
+from .postgres.clients import Clients, Toolset, choose_clients, installed_toolsets
 from .postgres.connection import ProdConnection, ProdDatabase, identify
-from .postgres.dump import dump_prod
+from .postgres.dump import PgDump, PgDumpHere, dump_prod
 from .postgres.extensions import Extension, extensions_of_prod
 from .postgres.portable import Obstacle, obstacles_in_prod
 from .progress import Progress, human_size
 from .settings import ProdSettings, Settings
+
+if TYPE_CHECKING:
+    from .cluster.toolbox import Toolbox
 
 __all__ = ["Copy", "Origin", "origin_of"]
 
@@ -65,8 +68,12 @@ class Origin(Protocol):
         ...
 
 
-def origin_of(settings: Settings) -> Origin:
+def origin_of(settings: Settings, toolbox: Toolbox | None = None) -> Origin:
     """Find out what prod is, by one look at it.
+
+    Args:
+        settings: among them where it is.
+        toolbox: a pod in which pg_dump is run, where it can be.
 
     Raises:
         GoldenError: the file that takes prod's place cannot be read.
@@ -75,16 +82,19 @@ def origin_of(settings: Settings) -> Origin:
     toolsets = installed_toolsets(settings.programs)
     database, file = settings.prod.database(), settings.prod.dump
     if database is not None:
-        return _Server(database, settings.prod, toolsets)
+        return _Server(database, settings.prod, toolsets, toolbox)
     assert file is not None  # the settings are complete
     return _File(file, toolsets)
 
 
 class _Server:
-    def __init__(self, database: ProdDatabase, settings: ProdSettings, toolsets: Sequence[Toolset]) -> None:
+    def __init__(
+        self, database: ProdDatabase, settings: ProdSettings, toolsets: Sequence[Toolset], toolbox: Toolbox | None
+    ) -> None:
         self._database = database
         self._settings = settings
         self._toolsets = toolsets
+        self._toolbox = toolbox
         with _reading(database) as connection:
             version = (connection.info.parameter_status("server_version") or "").split()[0]
             self.source = Source("server", str(database), str(identify(connection)), version)
@@ -92,21 +102,37 @@ class _Server:
     def copy(self, to: Path, sandbox_major: int, progress: Progress) -> Copy:
         with _reading(self._database) as connection:
             major = connection.info.server_version // 10000
-            programs = choose_clients(self._toolsets, prod=major, sandbox=sandbox_major).prod
-            assert programs is not None  # there is a prod to dump
+            clients = choose_clients(self._toolsets, prod=major, sandbox=sandbox_major)
             extensions, left_behind = extensions_of_prod(connection), obstacles_in_prod(connection)
-            _require_room(to.parent, int(_size(connection) * _DUMPS_SHARE))
+            room = int(_size(connection) * _DUMPS_SHARE)
+            _require_room(to.parent, room)
+            pg_dump = self._pg_dump(connection, clients, room, progress)
         with progress.step(f"dumping prod, {self._database}", "tables") as on_progress:
             dump_prod(
                 self._database,
                 to,
-                programs,
+                pg_dump,
                 jobs=self._settings.jobs,
                 lock_wait_timeout=self._settings.lock_wait_timeout,
                 timeout=self._settings.dump_timeout,
                 on_progress=on_progress,
             )
-        return Copy(read_archive(to, self._toolsets), extensions, left_behind, programs.version)
+        return Copy(read_archive(to, self._toolsets), extensions, left_behind, pg_dump.version)
+
+    def _pg_dump(self, connection: ProdConnection, clients: Clients, room: int, progress: Progress) -> PgDump:
+        """The toolbox's, which is nearer to prod; else the one that is installed here."""
+        if self._toolbox is not None:
+            from .cluster.dumping import pg_dump_in_toolbox
+
+            major, restores = connection.info.server_version // 10000, clients.sandbox.major
+            try:
+                return pg_dump_in_toolbox(
+                    self._toolbox, self._database, connection, at_least=major, at_most=restores, room=room
+                )
+            except ClusterError as reason:
+                progress.say(f"pg_dump of prod runs here, as it cannot in {self._toolbox.pod}: {reason}")
+        assert clients.prod is not None  # there is a prod to dump
+        return PgDumpHere(clients.prod)
 
 
 class _File:

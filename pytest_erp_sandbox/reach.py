@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
 
 from .errors import ClusterError, SettingsError
-from .postgres.connection import connection_parameters, dsn_of
+from .postgres.connection import connection_parameters, dsn_of, is_known_elsewhere
 
 if TYPE_CHECKING:
     from .cluster.access import Rule
@@ -19,11 +21,18 @@ if TYPE_CHECKING:
     from .cluster.documents import ProdDocuments, SandboxDocuments
     from .cluster.exec import PodReference
     from .cluster.workload import Workload
+    from .postgres.connection import Address
     from .settings import DocumentsSettings, ProdSettings, SandboxSettings, Settings
 
 _AnyPlace = TypeVar("_AnyPlace", "ProdSettings", "SandboxSettings")
 
 _FORBIDDEN = 403
+
+_BESIDE_THE_DUMP = timedelta(hours=2)
+"""How long a toolbox may take for all else."""
+
+_ANSWERS_WITHIN = 2.0
+"""Seconds after which a host counts as out of reach from here."""
 
 __all__ = [
     "cluster_of",
@@ -118,19 +127,35 @@ def _reached(
     said = {} if read is None else dict(read())
     place = _with_unique_id(place, said.pop("instance_unique_id", None))
     given.update((name, value.get_secret_value()) for name, value in said.items())
-    at = None
-    if place.forward is not None:
+    at = address = None
+    if place.forward is not None and not _answers(given):
         workload = _workload(place.forward, place.namespace, f"{setting}.forward")
         local = forwards.enter_context(_forwarded(settings, workload, place.forward_port, on_trouble))
+        at, address = str(workload), _address(given)
         given["host"], given["port"] = "127.0.0.1", str(local)
         given.pop("hostaddr", None)
-        at = str(workload)
 
     def login() -> dict[str, SecretStr]:
         assert read is not None
         return {name: value for name, value in read().items() if name in ("user", "password")}
 
-    return place.reached(dsn_of(given), None if read is None else login, at)
+    return place.reached(dsn_of(given), None if read is None else login, at, address)
+
+
+def _address(parameters: Mapping[str, str]) -> Address:
+    return parameters.get("hostaddr") or parameters.get("host", ""), parameters.get("port", "5432")
+
+
+def _answers(parameters: Mapping[str, str]) -> bool:
+    """Whether there is a way to a server without a port-forward; one on this machine is not meant."""
+    host, port = _address(parameters)
+    if not is_known_elsewhere(host):
+        return False
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN).close()
+    except (OSError, ValueError):  # a list of hosts is none that a port-forward stands in for
+        return False
+    return True
 
 
 def _with_unique_id(place: _AnyPlace, unique_id: SecretStr | None) -> _AnyPlace:
@@ -229,9 +254,9 @@ def golden_claim(settings: Settings, say: Callable[[str], None]) -> Iterator[Gol
     namespace = settings.all_sandboxes[0].namespace
     assert namespace is not None  # the settings are complete
     image = ToolboxImage(settings.golden.image, user=settings.golden.user)
-    prods = prods_namespaces(settings)
+    prods, deadline = prods_namespaces(settings), settings.prod.dump_timeout + _BESIDE_THE_DUMP
     with (
-        toolbox(cluster_of(settings), namespace, claim, image, prods=prods, on_wait=say) as running,
+        toolbox(cluster_of(settings), namespace, claim, image, prods=prods, deadline=deadline, on_wait=say) as running,
         locked_claim(running, say) as golden,
     ):
         yield golden
@@ -318,7 +343,7 @@ def lacking_rules(settings: Settings) -> list[Rule]:
     """
     from .cluster.access import missing
 
-    in_prod = [] if settings.refresh == "never" else rules_in_prod(settings)
+    in_prod = [] if settings.refresh == "never" else rules_in_prod(settings, forward=settings.prod.needs_forward)
     return missing(cluster_of(settings), [*in_prod, *rules_in_sandboxes(settings)])
 
 
@@ -327,8 +352,8 @@ def in_roles(rules: Iterable[Rule]) -> str:
     return "\n".join(f"a Role in namespace {rule.namespace} needs {rule.grant}" for rule in rules)
 
 
-def rules_in_prod(settings: Settings) -> list[Rule]:
-    """All that is done in prod's namespaces."""
+def rules_in_prod(settings: Settings, *, forward: bool = True) -> list[Rule]:
+    """All that is done in prod's namespaces; a port-forward only where it is asked for."""
     from .cluster.access import exec_rules, forward_rules, ready_pod_rules, secret_rules
     from .cluster.credentials import SecretReference
 
@@ -336,7 +361,7 @@ def rules_in_prod(settings: Settings) -> list[Rule]:
     rules: list[Rule] = []
     if prod.secret is not None:
         rules += secret_rules(SecretReference.parse(prod.secret, "prod.secret"))
-    if prod.forward is not None:
+    if forward and prod.forward is not None:
         rules += forward_rules(_workload(prod.forward, prod.namespace, "prod.forward"))
     if prod.documents is not None:
         workload = _workload(prod.documents.workload, prod.namespace, "prod.documents.workload")
@@ -355,7 +380,7 @@ def rules_in_sandboxes(settings: Settings) -> list[Rule]:
     for place in settings.all_sandboxes:
         if place.secret is not None:
             rules += secret_rules(SecretReference.parse(place.secret, f"{place.name}.secret"))
-        if place.forward is not None:
+        if place.needs_forward:
             rules += forward_rules(_workload(place.forward, place.namespace, f"{place.name}.forward"))
         if place.erp.workload is not None:
             rules += scale_rules(_workload(place.erp.workload, place.namespace, f"{place.name}.erp.workload"))

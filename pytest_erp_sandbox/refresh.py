@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .dolibarr.quarantine import impose_quarantine, tables_of_quarantine
 from .dolibarr.rights import rights_by_company
@@ -27,6 +27,9 @@ from .progress import Progress
 from .reach import golden_claim
 from .sandbox import Sandbox
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .cluster.claim import GoldenClaim
 
 __all__ = ["LeaseSandbox", "golden_dump"]
 
@@ -53,10 +56,10 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
     cache = GoldenCache(settings.golden.path, settings.golden.keep)
     with golden_claim(settings, progress.say) as claim:
         if claim is None:
-            return _golden_dump(settings, cache, lease_sandbox, run, progress)
+            return _golden_dump(settings, cache, lease_sandbox, run, progress, None)
         with cache.locked(progress.say):
             claim.bring(cache.path)
-        golden = _golden_dump(settings, cache, lease_sandbox, run, progress, claim.require_room)
+        golden = _golden_dump(settings, cache, lease_sandbox, run, progress, claim)
         if settings.refresh != "never":
             # What was pruned here, and what was damaged, goes; nothing else comes: the cache may have others' prods.
             claim.keep(cache.ids())
@@ -70,17 +73,18 @@ def _golden_dump(
     lease_sandbox: LeaseSandbox,
     run: str,
     progress: Progress,
-    require_room: Callable[[int], None] = lambda _: None,
+    claim: GoldenClaim | None,
 ) -> Golden:
     if settings.refresh == "never":
         return _one_that_is_there(settings, cache, progress)
-    origin = origin_of(settings)
+    origin = origin_of(settings, None if claim is None else claim.toolbox)
     with cache.locked(progress.say):
         wanted = partial(_is_fresh, settings=settings, source=origin.source, run=run)
         golden = cache.newest(wanted, progress.say, remove_damaged=True)
         if golden is None:
-            earlier = (each.manifest for each in cache.entries() if each.manifest.source.prod == origin.source.prod)
-            require_room(next((manifest.size for manifest in earlier), 0))
+            if claim is not None:
+                earlier = (each.manifest for each in cache.entries() if each.manifest.source.prod == origin.source.prod)
+                claim.require_room(next((manifest.size for manifest in earlier), 0))
             with lease_sandbox() as sandbox, sandbox.erp_down():
                 golden = cache.add(partial(_prepare, settings, origin, sandbox, run, progress))
         return golden

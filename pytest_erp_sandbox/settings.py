@@ -25,8 +25,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from .dolibarr.parts import PARTS, Part
 
 if TYPE_CHECKING:
-    from .postgres.connection import Login, ProdDatabase, SandboxDatabase
+    from .postgres.connection import Address, Login, ProdDatabase, SandboxDatabase
 else:
+    Address = Any
     Login = Any
 
 __all__ = [
@@ -126,11 +127,14 @@ class _DatabaseSettings(Table):
     namespace: str | None = None
     """The Kubernetes namespace of what belongs to it: of ``forward``, of workloads."""
     forward: str | None = None
-    """A Deployment or StatefulSet of the database, to which a port is forwarded: ``statefulset/name``."""
+    """A Deployment or StatefulSet of the database, to which a port is forwarded where its host does not answer:
+    ``statefulset/name``."""
     forward_port: int = 5432
     """The port of its pods."""
     _login: Login | None = PrivateAttr(default=None)
     _at: str | None = PrivateAttr(default=None)
+    _address: Address | None = PrivateAttr(default=None)
+    _is_direct: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -145,10 +149,22 @@ class _DatabaseSettings(Table):
         """Whether it is said where a server is."""
         return not (self.dsn is None and self.secret is None and self.credentials is None)
 
-    def reached(self, dsn: SecretStr, login: Login | None, at: str | None) -> Self:
-        """The same, with a complete DSN, what gives the credentials of the moment, and what to call the place."""
+    @property
+    def needs_forward(self) -> bool:
+        """Whether a port-forward leads to it, as far as is known: a host that answers makes one needless."""
+        return self.forward is not None and not self._is_direct
+
+    def reached(self, dsn: SecretStr, login: Login | None, at: str | None, address: Address | None) -> Self:
+        """The same, with a complete DSN.
+
+        Args:
+            dsn: leads there, from here.
+            login: gives the credentials of the moment.
+            at: what to call the place that a port-forward leads to; None without one.
+            address: that place's own.
+        """
         copy = self.model_copy(update={"dsn": dsn})
-        copy._login, copy._at = login, at
+        copy._login, copy._at, copy._address, copy._is_direct = login, at, address, at is None
         return copy
 
 
@@ -198,7 +214,14 @@ class ProdSettings(_DatabaseSettings):
         if self.dsn is None:
             return None
         milliseconds = int(self.lock_wait_timeout.total_seconds() * 1000)
-        return ProdDatabase(self.dsn, "prod.dsn", lock_timeout=f"{milliseconds}ms", login=self._login, at=self._at)
+        return ProdDatabase(
+            self.dsn,
+            "prod.dsn",
+            lock_timeout=f"{milliseconds}ms",
+            login=self._login,
+            at=self._at,
+            address=self._address,
+        )
 
 
 class ErpSettings(Table):
@@ -285,7 +308,7 @@ class GoldenSettings(Table):
     claim: str | None = None
     """From outside of a cluster: a PVC in the sandbox's namespace that they are kept on, too, for all."""
     image: str = "postgres:17"
-    """Of the pod that mounts the claim for that: with tar and flock."""
+    """Of the pod that mounts the claim for that: with tar, flock, and the PostgreSQL clients that dump prod there."""
     user: int = 10001
     """The uid and gid that the pod runs as."""
 

@@ -1,4 +1,4 @@
-"""The toolbox: a pod beside the golden dumps' volume, which it reads and writes for us."""
+"""The toolbox: a pod beside the golden dumps' volume, which it reads and writes for us, and in which pg_dump runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ToolboxImage:
     """What the pod is made of.
 
     Attributes:
-        image: with tar and flock.
+        image: with tar, flock, and pg_dump and psql where prod is to be dumped there.
         pull_policy: of the image.
         user: the uid and gid that it runs as; the volume is given to that group.
     """
@@ -130,8 +130,7 @@ def toolbox(
 ) -> Iterator[Toolbox]:
     """Start a toolbox with the claim mounted; it ends with this context, and by itself after ``deadline``.
 
-    Those that killed runs have left go first. Nobody's credentials are in it: databases are spoken with from here, if
-    need be by a port-forward, so that prod's never come into the sandbox's namespace.
+    Those that killed runs have left go first. It has nobody's credentials of its own.
 
     Args:
         cluster: where.
@@ -231,7 +230,8 @@ def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dic
         },
         "resources": {
             "requests": {"cpu": "100m", "memory": "64Mi"},
-            "limits": {"cpu": "1", "memory": "256Mi", "ephemeral-storage": "256Mi"},
+            # pg_dump holds a row at a time: one with a file in it takes several times the file.
+            "limits": {"cpu": "2", "memory": "1Gi", "ephemeral-storage": "256Mi"},
         },
         "volumeMounts": [
             {"name": "cache", "mountPath": CACHE},

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from ..errors import PostgresError, SettingsError
 
 __all__ = [
     "APPLICATION_NAME",
+    "Address",
     "DatabaseIdentity",
     "Login",
     "ProdConnection",
@@ -28,6 +30,7 @@ __all__ = [
     "connection_parameters",
     "dsn_of",
     "identify",
+    "is_known_elsewhere",
     "quoted_role",
     "role_option",
 ]
@@ -39,6 +42,19 @@ CONNECT_TIMEOUT = 10
 
 # libpq takes a password from the environment, but none of these.
 _UNSUPPORTED_SECRETS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+
+# Files of this machine's; and what means the same on every other one, to old and new libpqs.
+_CERTIFICATES = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
+_SHARED = (
+    "dbname",
+    "options",
+    "application_name",
+    "connect_timeout",
+    "sslmode",
+    "gssencmode",
+    "channel_binding",
+    "require_auth",
+)
 
 # What is added to, or has a default here: it must be known, wherever it stands.
 _LOOKED_UP = ("options", "connect_timeout")
@@ -126,6 +142,11 @@ def dsn_of(parameters: Mapping[str, str]) -> SecretStr:
     return SecretStr(make_conninfo(**parameters))
 
 
+def _has_root() -> bool:
+    """Whether libpq has a certificate to compare servers' with, even if it was not told to (``sslmode=require``)."""
+    return Path("~/.postgresql/root.crt").expanduser().exists()
+
+
 def _looked_up(parameters: Mapping[str, str]) -> dict[str, str]:
     """Of ``_LOOKED_UP``, what libpq itself would use: from the DSN, a service file or the environment."""
     asked = {name: value for name, value in parameters.items() if name in ("service", "servicefile", *_LOOKED_UP)}
@@ -141,6 +162,14 @@ def _looked_up(parameters: Mapping[str, str]) -> dict[str, str]:
 Login = Callable[[], Mapping[str, SecretStr]]
 """Gives ``user`` and ``password`` as they are at this moment."""
 
+Address = tuple[str, str]
+"""Host and port."""
+
+
+def is_known_elsewhere(host: str) -> bool:
+    """Whether another machine understands the same by a host: neither a socket's folder nor this machine is."""
+    return bool(host) and not host.startswith(("/", "@", "127.")) and host not in ("localhost", "::1")
+
 
 @dataclass(frozen=True)
 class _Database:
@@ -151,12 +180,14 @@ class _Database:
         setting: the setting it stands in, for messages.
         login: gives user and password of the moment, for each session anew; they win over the DSN's.
         at: what to call the place, where host and port say nothing lasting.
+        address: its own, where host and port are those of a port-forward.
     """
 
     dsn: SecretStr
     setting: str
     login: Login | None = field(default=None, repr=False, compare=False, kw_only=True)
     at: str | None = field(default=None, compare=False, kw_only=True)
+    address: Address | None = field(default=None, repr=False, compare=False, kw_only=True)
     _parameters: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -264,6 +295,27 @@ class ProdDatabase(_Database):
                 )
             stack.pop_all()
             return connection
+
+    def from_elsewhere(self, connection: ProdConnection) -> tuple[str, Mapping[str, SecretStr]]:
+        """How a program on another machine connects to the same database, with the login of an open session.
+
+        Returns:
+            What its command line gets (a conninfo), and what its environment: ``PGUSER``, ``PGPASSWORD``.
+
+        Raises:
+            PostgresError: it cannot, or not as safely; the message says why.
+        """
+        known = {option.keyword.decode(): (option.val or b"").decode() for option in connection.pgconn.info}
+        host, port = self.address or (connection.info.host, str(connection.info.port))
+        if not is_known_elsewhere(host):
+            raise PostgresError(f"its address is not known there, only {self}")
+        if known["sslmode"].startswith("verify-") or any(known.get(name) for name in _CERTIFICATES) or _has_root():
+            raise PostgresError("certificates are asked for, which are files on this machine")
+        shared = {name: known[name] for name in _SHARED if known.get(name)}
+        # Not from what is known: a passfile's password is not in it.
+        login = {"PGUSER": connection.pgconn.user, "PGPASSWORD": connection.pgconn.password}
+        secrets = {name: SecretStr(value.decode()) for name, value in login.items()}
+        return make_conninfo(**shared, host=host, port=port), secrets
 
 
 @dataclass(frozen=True)

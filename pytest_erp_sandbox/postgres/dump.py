@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import PostgresError
 from .archive import read_archive
@@ -14,9 +16,9 @@ from .blockers import blockers
 from .clients import Toolset
 from .connection import ProdDatabase
 from .lease import Lease
-from .program import run
+from .program import LineWatcher, run
 
-__all__ = ["OnProgress", "dump_prod", "dump_sandbox"]
+__all__ = ["OnProgress", "PgDump", "PgDumpHere", "dump_prod", "dump_sandbox"]
 
 OnProgress = Callable[[int, int], None]
 """Is called with the number of objects done and of bytes written so far."""
@@ -35,14 +37,67 @@ _FORMAT = (
     "--verbose",
 )
 
+DUMP_TIMEOUT = "prod.dump-timeout"
+
 _BEAT = 0.3
 """Seconds from one telling of progress to the next."""
+
+
+class PgDump(Protocol):
+    """A pg_dump that reaches prod."""
+
+    @property
+    def version(self) -> str:
+        """Of the program."""
+        ...
+
+    def dump(
+        self, prod: ProdDatabase, to: Path, options: Sequence[str], *, timeout: timedelta, watch: LineWatcher
+    ) -> None:
+        """Run it.
+
+        Args:
+            prod: where from.
+            to: the folder where the dump is afterwards; must not exist yet.
+            options: all others.
+            timeout: how long it may take.
+            watch: is called with each line of what it says.
+
+        Raises:
+            PostgresError: it failed, or took too long.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PgDumpHere:
+    """One that is installed here."""
+
+    toolset: Toolset
+
+    @property
+    def version(self) -> str:
+        """Of the program."""
+        return self.toolset.version
+
+    def dump(
+        self, prod: ProdDatabase, to: Path, options: Sequence[str], *, timeout: timedelta, watch: LineWatcher
+    ) -> None:
+        """Run it; as the protocol has it."""
+        run(
+            [self.toolset.program("pg_dump"), *options, f"--file={to}", f"--dbname={prod.public_conninfo()}"],
+            prod.secret_environment(),
+            doing=f"pg_dump of prod, {prod},",
+            timeout=timeout,
+            limit=DUMP_TIMEOUT,
+            watch=watch,
+        )
 
 
 def dump_prod(
     prod: ProdDatabase,
     to: Path,
-    toolset: Toolset,
+    pg_dump: PgDump,
     *,
     jobs: int,
     lock_wait_timeout: timedelta,
@@ -54,7 +109,7 @@ def dump_prod(
     Args:
         prod: where from.
         to: must not exist yet.
-        toolset: with a pg_dump at least as new as prod.
+        pg_dump: at least as new as prod.
         jobs: connections to use.
         lock_wait_timeout: how long to wait for a lock, while others on prod queue behind us.
         timeout: how long the whole may take, and so hold its locks.
@@ -66,20 +121,16 @@ def dump_prod(
     # The server is asked with the very same parameters that pg_dump gets: it must say that it refuses writes.
     prod.connect().close()
     try:
-        run(
+        pg_dump.dump(
+            prod,
+            to,
+            # 0 would mean to wait for ever.
             [
-                toolset.program("pg_dump"),
                 *_FORMAT,
                 f"--jobs={jobs}",
-                # 0 would mean to wait for ever.
                 f"--lock-wait-timeout={max(1, int(lock_wait_timeout.total_seconds() * 1000))}",
-                f"--file={to}",
-                f"--dbname={prod.public_conninfo()}",
             ],
-            prod.secret_environment(),
-            doing=f"pg_dump of prod, {prod},",
             timeout=timeout,
-            limit="prod.dump-timeout",
             watch=_Progress(to, on_progress).watch,
         )
     except PostgresError as error:

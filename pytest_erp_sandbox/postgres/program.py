@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from ..errors import PostgresError
 
-__all__ = ["LineWatcher", "ask", "finish", "run", "start"]
+__all__ = ["Hearing", "LineWatcher", "ask", "finish", "run", "start"]
 
 Command = Sequence[str | Path]
 
@@ -126,8 +126,8 @@ def finish(
         for process, listener in zip(processes, listeners, strict=True):
             _end(process, listener)
     if any(process.returncode for process in processes):
-        causes = [listener.error for listener in listeners if listener.error]
-        said = [line for listener in listeners for line in listener.said]
+        causes = [listener.heard.error for listener in listeners if listener.heard.error]
+        said = [line for listener in listeners for line in listener.heard.said]
         cause = causes[0] if causes else "\n".join(said) or "it gave no reason"
         raise PostgresError(f"{doing} failed ({', '.join(map(_ending, processes))}): {cause}")
     for listener in listeners:
@@ -172,45 +172,30 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
     return f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
 
 
-class _Listener(threading.Thread):
-    """Reads what a program says, to its end, so that it never waits for a reader.
+class Hearing:
+    """What a program has said on stderr so far.
 
     Attributes:
         said: the last lines.
-        error: the first error, with what belongs to it; empty where there was none.
-        trouble: what the watcher raised; it is not called again.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], watch: LineWatcher | None) -> None:
-        super().__init__(daemon=True)
-        assert process.stderr is not None
+    def __init__(self) -> None:
         self.said: deque[str] = deque(maxlen=_KEPT_LINES)
-        self.trouble: Exception | None = None
-        self._stream = process.stderr
-        self._watch = watch
         self._error: list[str] = []
         self._is_complete = False
         self._entry = ""
-        self.start()
 
     @property
     def error(self) -> str:
+        """The first error, with what belongs to it; empty where there was none."""
         return "\n".join(self._error)
 
-    def run(self) -> None:
-        with self._stream:
-            while raw := self._stream.readline(_LONGEST_LINE):
-                line = _without_rows(raw.decode(errors="replace").rstrip())
-                self.said.append(line)
-                self._look_for_error(line)
-                self._tell(line)
-
-    def _tell(self, line: str) -> None:
-        if self._watch is not None and self.trouble is None:
-            try:
-                self._watch(line)
-            except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
-                self.trouble = error
+    def take_in(self, raw: bytes) -> str:
+        """Take in a line; returns it as it may be shown."""
+        line = _without_rows(raw.decode(errors="replace").rstrip())
+        self.said.append(line)
+        self._look_for_error(line)
+        return line
 
     def _look_for_error(self, line: str) -> None:
         if self._is_complete:
@@ -223,6 +208,36 @@ class _Listener(threading.Thread):
             self._entry = line.partition("; ")[2]
         elif re.search(r"\berror:|\bERROR:|\bFATAL:", line):
             self._error += [line, f"At: {self._entry}"] if self._entry else [line]
+
+
+class _Listener(threading.Thread):
+    """Reads what a program says, to its end, so that it never waits for a reader.
+
+    Attributes:
+        heard: what it has said.
+        trouble: what the watcher raised; it is not called again.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], watch: LineWatcher | None) -> None:
+        super().__init__(daemon=True)
+        assert process.stderr is not None
+        self.heard = Hearing()
+        self.trouble: Exception | None = None
+        self._stream = process.stderr
+        self._watch = watch
+        self.start()
+
+    def run(self) -> None:
+        with self._stream:
+            while raw := self._stream.readline(_LONGEST_LINE):
+                self._tell(self.heard.take_in(raw))
+
+    def _tell(self, line: str) -> None:
+        if self._watch is not None and self.trouble is None:
+            try:
+                self._watch(line)
+            except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
+                self.trouble = error
 
 
 def _continues(line: str) -> bool:

@@ -30,6 +30,7 @@ __all__ = [
     "login_is_a_member",
     "no_foreign_server_leads_out",
     "owns_no_other_database",
+    "prod_asks_for_a_password",
     "prod_is_out_of_reach",
     "prod_login_cannot_write",
     "prod_session_is_read_only",
@@ -99,6 +100,19 @@ def prod_login_cannot_write(prod: ProdSide, *, required: bool) -> Verdict:
             "REVOKE EXECUTE ON FUNCTION … FROM PUBLIC, where these write.",
         )
     return ok(f"{prod.login!r} owns nothing, and has no privilege to write")
+
+
+@invariant("asks for a password")
+def prod_asks_for_a_password(prod: ProdSide, *, required: bool) -> Verdict:
+    """Whether a port-forward, which comes from within prod's pod, is not let in as anybody; a warning at the least."""
+    if prod.connection.pgconn.used_password:
+        return ok("of those, too, who come by a port-forward")
+    return Verdict(
+        Status.FAILURE if required else Status.WARNING,
+        f"it let {prod.login!r} in by a port-forward without one: then, perhaps, its superuser, too",
+        "In its pg_hba.conf, write scram-sha-256 for 127.0.0.1 and ::1, where the official image has trust; or reach it"
+        " without prod.forward.",
+    )
 
 
 @invariant("connection is direct")

@@ -50,6 +50,8 @@ STEPS_OF_A_REFRESH = {
     "the golden dumps are locked": ("bring", "call"),
     "the ERP is scaled to 0": ("_scale_down", "return"),
     "the ERP's pods are gone": ("_prepare", "call"),
+    "prod was reached from the toolbox": ("require_same", "return"),
+    "pg_dump has dumped prod in the toolbox": ("fetch_folder", "call"),
     "prod was dumped": ("rebuild", "call"),
     "the sandbox was wiped": ("create_extensions", "call"),
     "the sandbox was restored": ("restore", "return"),
@@ -117,6 +119,23 @@ def test_from_outside_the_features_are_green_and_prod_is_as_it_was(outside: Town
     until(lambda: outside.objects_of_sandbox() == sandbox, "the sandbox's namespace is as it was, without a toolbox")
     password = str(conninfo_to_dict(outside.estate.prod_dsn.get_secret_value())["password"])
     assert password not in done.stdout + done.stderr
+
+
+def test_from_outside_where_only_a_port_forward_leads_to_prod_it_is_dumped_here(outside: Town) -> None:
+    prod = {**outside.settings()["prod"], "secret-keys": {"host": "service"}}
+    with outside.with_settings(prod=prod, refresh="always"):
+        done = outside.run("erp-sandbox", "refresh-from-prod")
+    assert done.returncode == 0, done.stderr
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "pg_dump of prod runs here, as it cannot in pod" in said
+    assert "could not translate host name" in said
+
+
+def test_from_outside_pg_dump_of_prod_runs_in_the_toolbox(outside: Town) -> None:
+    with outside.with_settings(refresh="always"):
+        done = outside.run("erp-sandbox", "refresh-from-prod")
+    assert done.returncode == 0, done.stderr
+    assert "runs here" not in done.stdout + done.stderr
 
 
 def test_from_outside_the_roles_of_deploy_are_enough_and_not_too_much(outside: Town) -> None:

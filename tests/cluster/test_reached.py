@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import secrets
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_erp_sandbox import ClusterError
-from pytest_erp_sandbox.reach import golden_claim, reached
-from pytest_erp_sandbox.settings import Settings
+from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.workload import Workload, ready_pod
+from pytest_erp_sandbox.postgres.connection import ProdDatabase
+from pytest_erp_sandbox.preflight import Finding, Status, preflight
+from pytest_erp_sandbox.preflight.invariants import prod_asks_for_a_password
+from pytest_erp_sandbox.preflight.sides import ProdSide
+from pytest_erp_sandbox.reach import golden_claim, lacking_rules, reached
+from pytest_erp_sandbox.settings import SandboxSettings, Settings
 
-from .kubernetes import IMAGE, Kubernetes
+from .kubernetes import IMAGE, KUBECONFIG, Kubernetes, until
+from .town import needs_this_machine, pod_ip
+
+NO_SANDBOX: Any = None
+"""Nobody asks about sandboxes where there are none."""
 
 
 @pytest.fixture
@@ -60,3 +73,98 @@ def test_no_toolbox_is_started_in_prods_namespace(kubernetes: Kubernetes, settin
         golden_claim(settings.model_copy(update={"sandbox": there}), print),
     ):
         pytest.fail("there is no toolbox")
+
+
+@pytest.fixture(scope="module")
+def database(kubernetes: Kubernetes) -> str:
+    """The address of a database in the cluster, which is known to this machine."""
+    return pod_ip(kubernetes, kubernetes.postgres(kubernetes.sandbox, "answers", {"postgres": "geheim"}))
+
+
+def with_host(kubernetes: Kubernetes, settings: Settings, host: str, port: int = 5432) -> SandboxSettings:
+    """A sandbox whose Secret has that address."""
+    assert settings.sandbox is not None
+    name = f"at-{secrets.token_hex(3)}"
+    login = {"username": "postgres", "password": "geheim", "dbname": "postgres"}
+    kubernetes.secret(kubernetes.sandbox, name, {**login, "host": host, "port": str(port)})
+    place = {"secret": f"{kubernetes.sandbox}/{name}", "forward": "deployment/answers"}
+    return settings.sandbox.model_copy(update=place)
+
+
+def as_administrator(settings: Settings, sandbox: SandboxSettings) -> Settings:
+    cluster = settings.cluster.model_copy(update={"kubeconfig": Path(KUBECONFIG)})
+    return settings.model_copy(update={"cluster": cluster, "sandbox": sandbox})
+
+
+@needs_this_machine
+def test_a_database_that_answers_is_spoken_with_directly_and_no_right_to_forward_is_asked_for(
+    kubernetes: Kubernetes, settings: Settings, database: str
+) -> None:
+    there = as_administrator(settings, with_host(kubernetes, settings, database))
+    with reached(there, but_for_prod=True) as ready:
+        (place,) = ready.all_sandboxes
+        assert str(place.database()) == f"'postgres' at {database}:5432"
+        with place.database().connect() as connection:
+            assert connection.info.host == database
+        nobodys = ready.model_copy(update={"cluster": settings.cluster})
+        assert not any("portforward" in rule.resource for rule in lacking_rules(nobodys))
+
+
+def test_a_database_that_does_not_answer_is_reached_by_a_port_forward(
+    kubernetes: Kubernetes, settings: Settings, database: str
+) -> None:
+    there = as_administrator(settings, with_host(kubernetes, settings, "answers.nowhere.svc"))
+    with reached(there, but_for_prod=True) as ready:
+        (place,) = ready.all_sandboxes
+        with place.database().connect() as connection:
+            assert connection.info.host == "127.0.0.1"
+        assert str(place.database()) == f"'postgres' at Deployment {kubernetes.sandbox}/answers"
+        nobodys = ready.model_copy(update={"cluster": settings.cluster})
+        assert any("portforward" in rule.resource for rule in lacking_rules(nobodys))
+
+
+def test_a_server_on_this_machine_is_not_taken_for_the_one_in_the_cluster(
+    kubernetes: Kubernetes, settings: Settings, database: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        port = ours.getsockname()[1]
+        there = as_administrator(settings, with_host(kubernetes, settings, "localhost", port))
+        with reached(there, but_for_prod=True) as ready:
+            (place,) = ready.all_sandboxes
+            with place.database().connect() as connection:
+                assert connection.info.port != port
+
+
+def test_a_prod_that_lets_port_forwards_in_without_a_password_is_warned_of(
+    kubernetes: Kubernetes, settings: Settings, database: str
+) -> None:
+    there = as_administrator(settings, with_host(kubernetes, settings, "answers.nowhere.svc"))
+    pod = PodReference(
+        kubernetes.sandbox, ready_pod(kubernetes.cluster, Workload("Deployment", kubernetes.sandbox, "answers"))
+    )
+
+    def in_pg_hba(old: str, new: str) -> None:
+        change = f"sed -i '/127/s/{old}/{new}/' /data/pg_hba.conf && kill -HUP $(head -n 1 /data/postmaster.pid)"
+        run_in_pod(kubernetes.cluster, pod, ["sh", "-c", change], doing="the test")
+
+    with reached(there, but_for_prod=True) as ready:
+        dsn = ready.all_sandboxes[0].database().dsn
+        truth = ProdDatabase(dsn, "prod.dsn", at="deployment/answers", address=("answers.nowhere.svc", "5432"))
+
+        def asked(*, required: bool) -> Finding:
+            with ProdSide(truth) as prod:
+                prod.reach()
+                return prod_asks_for_a_password(prod, required=required)
+
+        assert asked(required=True).status is Status.OK
+        in_pg_hba("scram-sha-256", "trust")
+        try:
+            until(lambda: asked(required=False).status is Status.WARNING, "nobody is asked for a password")
+            assert asked(required=True).status is Status.FAILURE
+            assert "superuser" in asked(required=True).detail
+            report = preflight(
+                truth, [], require_read_only_role=False, clients_for=NO_SANDBOX, is_quarantined=NO_SANDBOX
+            )
+            assert "asks for a password" in [finding.invariant for finding in report.findings]
+        finally:
+            in_pg_hba("trust", "scram-sha-256")

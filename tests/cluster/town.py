@@ -97,6 +97,8 @@ class Town:
             "sandbox": {
                 "namespace": sandbox,
                 "secret": f"{sandbox}/erp-sandbox-db",
+                # A Service's name, which means nothing outside.
+                "secret-keys": {"host": "service"},
                 "forward": "statefulset/postgres",
                 "documents": {},
                 "erp": {
@@ -240,12 +242,13 @@ def pod_ip(kubernetes: Kubernetes, workload: Workload) -> str:
     return str(pod.status.pod_ip)
 
 
-def database_secret(dsn: SecretStr, host: str) -> dict[str, str]:
+def database_secret(dsn: SecretStr, host: str, namespace: str) -> dict[str, str]:
     parts = conninfo_to_dict(dsn.get_secret_value())
     return {
         "username": str(parts["user"]),
         "password": str(parts["password"]),
         "host": host,
+        "service": f"postgres.{namespace}.svc",
         "port": "5432",
         "dbname": str(parts["dbname"]),
     }
@@ -273,9 +276,10 @@ def running_town(kubernetes: Kubernetes, deploy: Callable[[Kubernetes], None]) -
         estate = build_estate(*servers)
         (place,) = estate.sandboxes
         hosts = [pod_ip(kubernetes, each) for each in databases]
-        kubernetes.secret(kubernetes.prod, "erp-dump", database_secret(estate.prod_dsn, hosts[0]))
+        kubernetes.secret(kubernetes.prod, "erp-dump", database_secret(estate.prod_dsn, hosts[0], kubernetes.prod))
         unique_id = {"instance-unique-id": place.unique_id.get_secret_value()}
-        kubernetes.secret(kubernetes.sandbox, "erp-sandbox-db", {**database_secret(place.dsn, hosts[1]), **unique_id})
+        of_sandbox = database_secret(place.dsn, hosts[1], kubernetes.sandbox)
+        kubernetes.secret(kubernetes.sandbox, "erp-sandbox-db", {**of_sandbox, **unique_id})
         kubernetes.secret(kubernetes.sandbox, "kubeconfig", {"config": _kubeconfig_of_a_pod()})
         project = Path(tempfile.mkdtemp(prefix="erp-sandbox-town-", dir="/var/tmp"))
         stack.callback(shutil.rmtree, project)

@@ -22,7 +22,7 @@ from pytest_erp_sandbox.postgres.amending import Amendment
 from pytest_erp_sandbox.postgres.archive import Archive, read_archive
 from pytest_erp_sandbox.postgres.clients import Toolset, choose_clients, installed_toolsets
 from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
-from pytest_erp_sandbox.postgres.dump import OnProgress, dump_prod
+from pytest_erp_sandbox.postgres.dump import OnProgress, PgDumpHere, dump_prod
 from pytest_erp_sandbox.postgres.lease import Lease, take_lease
 from pytest_erp_sandbox.postgres.restore import restore
 from pytest_erp_sandbox.postgres.wipe import wipe
@@ -136,7 +136,7 @@ def dump(
     dump_prod(
         prod.prod,
         to,
-        tools,
+        PgDumpHere(tools),
         jobs=jobs,
         lock_wait_timeout=lock_wait_timeout,
         timeout=timeout,

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from pydantic import SecretStr
 
@@ -317,3 +317,64 @@ def test_a_servers_certificate_is_verified_by_us_and_by_child_programs(
     with pytest.raises(subprocess.CalledProcessError) as caught:
         in_psql(at("elsewhere"), "SELECT 1")
     assert "does not match host name" in caught.value.stderr
+
+
+def from_elsewhere(prod: ProdDatabase) -> tuple[dict[str, Any], dict[str, str]]:
+    """What programs elsewhere are told, and what is secret of it."""
+    with prod.connect() as connection:
+        conninfo, secrets = prod.from_elsewhere(connection)
+    return conninfo_to_dict(conninfo), {name: secret.get_secret_value() for name, secret in secrets.items()}
+
+
+def test_programs_elsewhere_get_the_servers_own_address_and_what_holds_here(
+    prod: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = conninfo_to_dict(prod.dsn.get_secret_value())
+    password = str(given.pop("password"))
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    # Wherever it comes from: libpq is asked, not the DSN.
+    passfile = tmp_path / "pgpass"
+    passfile.touch(mode=0o600)
+    passfile.write_text(f"*:*:*:*:{escaped}\n")
+    monkeypatch.setenv("PGPASSFILE", str(passfile))
+    monkeypatch.setenv("PGSSLMODE", "allow")
+    forwarded = ProdDatabase(
+        SecretStr(make_conninfo(**given)),  # type: ignore[arg-type]
+        "prod.dsn",
+        at="statefulset/postgres",
+        address=("postgres.erp.svc", "5433"),
+    )
+    told, secrets = from_elsewhere(forwarded)
+    assert (told["host"], told["port"]) == ("postgres.erp.svc", "5433")
+    assert (told["dbname"], told["sslmode"]) == (given["dbname"], "allow")
+    assert "default_transaction_read_only=on" in told["options"]
+    assert {"passfile", "password", "user"}.isdisjoint(told)
+    assert secrets == {"PGUSER": given["user"], "PGPASSWORD": password}
+
+
+def test_an_address_that_means_this_machine_is_given_to_no_program_elsewhere(prod: Side) -> None:
+    with pytest.raises(PostgresError, match="its address is not known there"):
+        from_elsewhere(prod.prod)
+
+
+def test_programs_elsewhere_do_not_go_without_the_certificates_that_are_asked_for_here(
+    encrypted: tuple[Side, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prod, certificate = encrypted
+
+    def asking(**demands: str) -> ProdDatabase:
+        dsn = make_conninfo(prod.dsn.get_secret_value(), host="localhost", hostaddr="127.0.0.1", **demands)
+        return ProdDatabase(SecretStr(dsn), "prod.dsn", address=("postgres.erp.svc", "5432"))
+
+    eventually(lambda: settings_of(asking(sslmode="require"), "ssl") == ["on"])
+    assert from_elsewhere(asking(sslmode="require"))[0]["sslmode"] == "require"
+    with pytest.raises(PostgresError, match="certificates are asked for"):
+        from_elsewhere(asking(sslmode="verify-full", sslrootcert=str(certificate)))
+    with pytest.raises(PostgresError, match="certificates are asked for"):
+        from_elsewhere(asking(sslmode="require", sslrootcert=str(certificate)))
+    # libpq compares with this one, even if it is told of none.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".postgresql").mkdir()
+    shutil.copy(certificate, tmp_path / ".postgresql" / "root.crt")
+    with pytest.raises(PostgresError, match="certificates are asked for"):
+        from_elsewhere(asking(sslmode="require"))
