@@ -498,7 +498,8 @@ def _adopt_documents(settings: Settings, place: SandboxSettings) -> None:
 
 
 def _only(settings: Settings, places: Sequence[SandboxSettings]) -> Settings:
-    return settings.model_copy(update={"sandbox": None, "sandboxes": tuple(places)})
+    golden = settings.golden.model_copy(update={"namespace": settings.claim_namespace})
+    return settings.model_copy(update={"sandbox": None, "sandboxes": tuple(places), "golden": golden})
 
 
 def _one(settings: Settings, name: str | None) -> SandboxSettings:

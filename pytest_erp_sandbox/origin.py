@@ -106,7 +106,9 @@ class _Server:
             extensions, left_behind = extensions_of_prod(connection), obstacles_in_prod(connection)
             room = int(_size(connection) * _DUMPS_SHARE)
             _require_room(to.parent, room)
-            pg_dump = self._pg_dump(connection, clients, room, progress)
+            if self._toolbox is not None:
+                self._toolbox.require_room(room)
+            pg_dump = self._pg_dump(connection, clients, progress)
         with progress.step(f"dumping prod, {self._database}", "tables") as on_progress:
             dump_prod(
                 self._database,
@@ -119,16 +121,14 @@ class _Server:
             )
         return Copy(read_archive(to, self._toolsets), extensions, left_behind, pg_dump.version)
 
-    def _pg_dump(self, connection: ProdConnection, clients: Clients, room: int, progress: Progress) -> PgDump:
+    def _pg_dump(self, connection: ProdConnection, clients: Clients, progress: Progress) -> PgDump:
         """The toolbox's, which is nearer to prod; else the one that is installed here."""
         if self._toolbox is not None:
             from .cluster.dumping import pg_dump_in_toolbox
 
             major, restores = connection.info.server_version // 10000, clients.sandbox.major
             try:
-                return pg_dump_in_toolbox(
-                    self._toolbox, self._database, connection, at_least=major, at_most=restores, room=room
-                )
+                return pg_dump_in_toolbox(self._toolbox, self._database, connection, at_least=major, at_most=restores)
             except ClusterError as reason:
                 progress.say(f"pg_dump of prod runs here, as it cannot in {self._toolbox.pod}: {reason}")
         assert clients.prod is not None  # there is a prod to dump

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import SecretStr
 
 from .errors import ClusterError, SettingsError
-from .postgres.connection import connection_parameters, dsn_of, is_known_elsewhere
+from .postgres.connection import answers, connection_parameters, dsn_of
 
 if TYPE_CHECKING:
     from .cluster.access import Rule
@@ -31,8 +30,8 @@ _FORBIDDEN = 403
 _BESIDE_THE_DUMP = timedelta(hours=2)
 """How long a toolbox may take for all else."""
 
-_ANSWERS_WITHIN = 2.0
-"""Seconds after which a host counts as out of reach from here."""
+_ANSWERS_WITHIN = timedelta(seconds=2)
+"""After it, each address of a host counts as out of reach from here."""
 
 __all__ = [
     "cluster_of",
@@ -88,7 +87,7 @@ def reached(
 
     Args:
         settings: as they were read.
-        on_trouble: is told when a port-forward is lost.
+        on_trouble: is told why a port-forward could not lead a connection on.
         but_for_prod: whether prod is left alone.
 
     Raises:
@@ -128,12 +127,14 @@ def _reached(
     place = _with_unique_id(place, said.pop("instance_unique_id", None))
     given.update((name, value.get_secret_value()) for name, value in said.items())
     at = address = None
-    if place.forward is not None and not _answers(given):
+    if place.forward is not None and not (_address(given)[0] and answers(given, _ANSWERS_WITHIN)):
         workload = _workload(place.forward, place.namespace, f"{setting}.forward")
         local = forwards.enter_context(_forwarded(settings, workload, place.forward_port, on_trouble))
         at, address = str(workload), _address(given)
-        given["host"], given["port"] = "127.0.0.1", str(local)
-        given.pop("hostaddr", None)
+        # The host's name stays where it is one: servers are compared with it (verify-full), and lines of passfiles.
+        if "host" not in given or "," in given["host"]:
+            given["host"] = "127.0.0.1"
+        given["hostaddr"], given["port"] = "127.0.0.1", str(local)
 
     def login() -> dict[str, SecretStr]:
         assert read is not None
@@ -144,18 +145,6 @@ def _reached(
 
 def _address(parameters: Mapping[str, str]) -> Address:
     return parameters.get("hostaddr") or parameters.get("host", ""), parameters.get("port", "5432")
-
-
-def _answers(parameters: Mapping[str, str]) -> bool:
-    """Whether there is a way to a server without a port-forward; one on this machine is not meant."""
-    host, port = _address(parameters)
-    if not is_known_elsewhere(host):
-        return False
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN).close()
-    except (OSError, ValueError):  # a list of hosts is none that a port-forward stands in for
-        return False
-    return True
 
 
 def _with_unique_id(place: _AnyPlace, unique_id: SecretStr | None) -> _AnyPlace:
@@ -251,7 +240,7 @@ def golden_claim(settings: Settings, say: Callable[[str], None]) -> Iterator[Gol
     from .cluster.claim import locked_claim
     from .cluster.toolbox import ToolboxImage, toolbox
 
-    namespace = settings.all_sandboxes[0].namespace
+    namespace = settings.claim_namespace
     assert namespace is not None  # the settings are complete
     image = ToolboxImage(settings.golden.image, user=settings.golden.user)
     prods, deadline = prods_namespaces(settings), settings.prod.dump_timeout + _BESIDE_THE_DUMP
@@ -272,7 +261,7 @@ def toolboxes_removed(settings: Settings) -> list[str]:
         return []
     from .cluster.toolbox import ENDS_WITHIN, remove_orphans
 
-    namespace = settings.all_sandboxes[0].namespace
+    namespace = settings.claim_namespace
     assert namespace is not None  # the settings are complete
     return remove_orphans(cluster_of(settings), namespace, ENDS_WITHIN)
 
@@ -363,7 +352,7 @@ def rules_in_prod(settings: Settings, *, forward: bool = True) -> list[Rule]:
         rules += secret_rules(SecretReference.parse(prod.secret, "prod.secret"))
     if forward and prod.forward is not None:
         rules += forward_rules(_workload(prod.forward, prod.namespace, "prod.forward"))
-    if prod.documents is not None:
+    if prod.documents is not None and any(place.documents for place in settings.all_sandboxes):
         workload = _workload(prod.documents.workload, prod.namespace, "prod.documents.workload")
         rules += [*ready_pod_rules(workload), *exec_rules(workload.namespace)]
     return rules
@@ -376,7 +365,7 @@ def rules_in_sandboxes(settings: Settings) -> list[Rule]:
 
     rules: list[Rule] = []
     if (claim := settings.golden.claim_elsewhere) is not None:
-        rules += toolbox_rules(settings.all_sandboxes[0].namespace or "", claim)
+        rules += toolbox_rules(settings.claim_namespace or "", claim)
     for place in settings.all_sandboxes:
         if place.secret is not None:
             rules += secret_rules(SecretReference.parse(place.secret, f"{place.name}.secret"))

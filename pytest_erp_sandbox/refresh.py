@@ -77,7 +77,7 @@ def _golden_dump(
 ) -> Golden:
     if settings.refresh == "never":
         return _one_that_is_there(settings, cache, progress)
-    origin = origin_of(settings, None if claim is None else claim.toolbox)
+    origin = origin_of(settings, claim.toolbox if claim is not None and settings.golden.dump_there else None)
     with cache.locked(progress.say):
         wanted = partial(_is_fresh, settings=settings, source=origin.source, run=run)
         golden = cache.newest(wanted, progress.say, remove_damaged=True)

@@ -306,9 +306,14 @@ class GoldenSettings(Table):
     prepare: tuple[Path, ...] = ()
     """SQL files that are run in the sandbox, in one transaction, before the golden dump is made of it."""
     claim: str | None = None
-    """From outside of a cluster: a PVC in the sandbox's namespace that they are kept on, too, for all."""
+    """From outside of a cluster: a PVC that they are kept on, too, for all."""
+    namespace: str | None = None
+    """The claim's; by default the first sandbox's."""
     image: str = "postgres:17"
-    """Of the pod that mounts the claim for that: with tar, flock, and the PostgreSQL clients that dump prod there."""
+    """Of the pod that mounts the claim for that: with tar, flock and timeout, and PostgreSQL's clients of prod's
+    version."""
+    dump_there: bool = True
+    """Let that pod dump prod, too, where it can. Prod's login is in a process of the sandbox's namespace meanwhile."""
     user: int = 10001
     """The uid and gid that the pod runs as."""
 
@@ -438,8 +443,8 @@ class Settings(BaseSettings):
             raise ValueError("each of the sandboxes needs a name of its own")
         if any(sandbox.embedded for sandbox in self.sandboxes):
             raise ValueError("the embedded server has one sandbox, and several are named: give it as [sandbox]")
-        if self.golden.claim is not None and self.all_sandboxes[0].namespace is None:
-            raise ValueError("golden.claim needs the sandbox's namespace, too")
+        if self.golden.claim is not None and self.claim_namespace is None:
+            raise ValueError("golden.claim needs the sandbox's namespace, or golden.namespace, too")
         if self.refresh != "never" and not self.prod.is_somewhere and self.prod.dump is None:
             raise ValueError('say where prod is: prod.dsn or prod.dump (not needed with refresh = "never")')
         return self
@@ -448,6 +453,11 @@ class Settings(BaseSettings):
     def all_sandboxes(self) -> tuple[SandboxSettings, ...]:
         """The sandboxes, one or several."""
         return self.sandboxes or ((self.sandbox,) if self.sandbox else ())
+
+    @property
+    def claim_namespace(self) -> str | None:
+        """The namespace of the golden dumps' claim."""
+        return self.golden.namespace or self.all_sandboxes[0].namespace
 
     @property
     def connections(self) -> int:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from pytest_erp_sandbox.command import _only
 from pytest_erp_sandbox.demo.estate import PROD_DATABASE
 from pytest_erp_sandbox.postgres.adoption import is_adopted
+from pytest_erp_sandbox.settings import Settings
 
 from .estates import BuiltEstate, Project
 from .postgres.pairs import eventually
@@ -274,3 +276,10 @@ def test_a_signal_ends_it_with_the_shells_code(
         said, _ = process.communicate(timeout=30)
     assert process.returncode == code, said
     assert "Traceback" not in said
+
+
+def test_the_claim_is_looked_for_in_the_same_namespace_whichever_sandbox_is_reset() -> None:
+    places = [{"name": name, "dsn": "dbname=x", "namespace": f"ns-{name}"} for name in ("a", "b")]
+    settings = Settings.model_validate({"sandboxes": places, "refresh": "never", "golden": {"claim": "erp-golden"}})
+    assert settings.claim_namespace == "ns-a"
+    assert _only(settings, settings.sandboxes[1:]).claim_namespace == "ns-a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ..errors import ClusterError, PostgresError
-from ..postgres.connection import ProdConnection, ProdDatabase, identify
+from ..postgres.connection import IDENTITY, ProdConnection, ProdDatabase, identify
 from ..postgres.dump import DUMP_TIMEOUT
 from ..postgres.program import Hearing, LineWatcher
 from .exec import Exec
@@ -23,24 +24,30 @@ from .toolbox import CACHE, Toolbox
 __all__ = ["PgDumpInToolbox", "pg_dump_in_toolbox"]
 
 # The login comes by stdin: a Secret, which whoever may start pods in the namespace could read, is not needed for it.
+# With stdin's end, that is with the connection's, the program ends, too.
 _WITH_LOGIN = """
 umask 077
 IFS= read -r PGUSER && IFS= read -r PGPASSWORD || exit 1
 export PGUSER PGPASSWORD LC_ALL=C PG_COLOR=never
-exec "$@" </dev/null 2>&1
+"$@" </dev/null 2>&1 &
+program=$!
+exec 4<&0
+{ cat <&4; kill $program; } >/dev/null 2>&1 &
+lifeline=$!
+wait $program
+code=$?
+kill $lifeline
+exit $code
 """
 
-_WHICH = (
-    "SELECT current_setting('default_transaction_read_only'),"
-    " (SELECT system_identifier FROM pg_control_system()) || '/' || oid"
-    " FROM pg_database WHERE datname = current_database()"
-)
+_KILLED = 137
+"""The exit code of a program that SIGKILL ended."""
+
+_ENDING = timedelta(seconds=10)
+"""How long pg_dump has for ending when its time is over, before it is killed."""
 
 _LONGEST_LINE = 10_000
 """Bytes that are kept of a line that has not ended."""
-
-_TIMED_OUT = 124
-"""The exit code of ``timeout``, when it has ended its program."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +77,24 @@ class PgDumpInToolbox:
         """
         toolbox, making = self.toolbox, f"{CACHE}/.making-{secrets.token_hex(4)}"
         doing = f"pg_dump of prod, {prod}, in {toolbox.pod}"
-        seconds = str(max(1, int(timeout.total_seconds())))
+        command = ["pg_dump", *options, f"--file={making}/{to.name}", f"--dbname={self.conninfo}"]
         try:
             toolbox.run(["mkdir", "-m", "700", making], doing="making room for prod's dump")
-            pg_dump = ["pg_dump", *options, f"--file={making}/{to.name}", f"--dbname={self.conninfo}"]
-            code, heard = self._run(["timeout", "-s", "INT", seconds, *pg_dump], watch)
-            if code == _TIMED_OUT:
+            begun = time.monotonic()
+            code, heard = self._run([*_limited(timeout), *command], watch)
+            # Not by the exit code: each timeout has its own.
+            if code and time.monotonic() - begun >= timeout.total_seconds():
                 raise PostgresError(
                     f"{doing} took longer than {timeout}, and was ended",
                     hint=f"Find what it waits for, or raise {DUMP_TIMEOUT}.",
                 )
+            if code == _KILLED:
+                raise PostgresError(
+                    f"{doing} was killed: its memory was not enough, or the node's",
+                    hint="Set golden.dump-there = false.",
+                )
             if code:
-                raise PostgresError(f"{doing} failed (exit code {code}): {heard.error or _all(heard)}")
+                raise PostgresError(f"{doing} failed (exit code {code}): {heard.error or _said(heard)}")
             fetch_folder(toolbox, making, to.name, to.parent, "prod's dump")
         finally:
             with suppress(ClusterError):  # the next who has the claim removes it
@@ -91,24 +104,18 @@ class PgDumpInToolbox:
         """Stop where that pg_dump would not dump the database that ``connection`` is with, or could write there.
 
         Raises:
-            PostgresError: what it reaches there is another one, or ignores that it is to be read only.
-            ClusterError: it does not reach any.
+            ClusterError: what it reaches is another one, or ignores that it is to be read only; or it reaches none.
         """
-        psql = ["psql", "-X", "-A", "-t", "-q", "-w", "-F", " ", "-c", _WHICH, "-d", self.conninfo]
+        asking = ["-c", "SHOW default_transaction_read_only", "-c", IDENTITY]
+        psql = ["psql", "-X", "-A", "-t", "-q", "-w", "-F", "/", *asking, "-d", self.conninfo]
         code, heard = self._run(psql, lambda _: None)
         if code:
-            raise ClusterError(heard.error or _all(heard))
-        is_read_only, _, identity = heard.said[-1].partition(" ")
+            raise ClusterError(heard.error or _said(heard))
+        *_, is_read_only, identity = heard.said
         if identity != str(identify(connection)):
-            raise PostgresError(
-                f"another database than prod's answers {self.toolbox.pod} under prod's name; nothing was dumped",
-                hint="Write prod's host as all of the cluster understands it, with its namespace: postgres.erp.svc",
-            )
+            raise ClusterError("another database than prod's answers there under prod's name")
         if is_read_only != "on":
-            raise PostgresError(
-                f"prod ignored default_transaction_read_only=on of {self.toolbox.pod}; nothing was dumped",
-                hint="A pooler between there and the server drops session settings: name the server's own host.",
-            )
+            raise ClusterError("a pooler in between drops default_transaction_read_only=on")
 
     def _run(self, command: Sequence[str], watch: LineWatcher) -> tuple[int, Hearing]:
         """Run a program with the login, which no error's frames may hold."""
@@ -123,12 +130,12 @@ class PgDumpInToolbox:
                         watch(heard.take_in(line))
                 return running.wait(), heard
         except ClusterError as error:
-            lost = ClusterError(str(error), hint=error.hint)
+            lost = ClusterError(error.args[0], hint=error.hint)
         raise lost
 
 
 def pg_dump_in_toolbox(
-    toolbox: Toolbox, prod: ProdDatabase, connection: ProdConnection, *, at_least: int, at_most: int, room: int
+    toolbox: Toolbox, prod: ProdDatabase, connection: ProdConnection, *, at_least: int, at_most: int
 ) -> PgDumpInToolbox:
     """Find the toolbox's pg_dump, where it can dump prod, and its dump be restored.
 
@@ -138,13 +145,13 @@ def pg_dump_in_toolbox(
         connection: with it, from here.
         at_least: the major version of prod's server.
         at_most: the major version of the programs that will restore the dump.
-        room: bytes that it takes on the volume.
 
     Raises:
         ClusterError: it cannot be used; the message says why.
-        PostgresError: what it reaches as prod is not prod, or not to be read only.
     """
-    said = toolbox.run(["sh", "-c", "pg_dump --version && psql --version"], doing="asking for PostgreSQL's programs")
+    # All that will be needed, as images differ.
+    asking = 'pg_dump --version && psql --version && "$@" tar --version'
+    said = toolbox.run(["sh", "-c", asking, "sh", *_limited(_ENDING)], doing="asking for PostgreSQL's programs")
     found = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
     if found is None or not at_least <= int(found[2]) <= at_most:
         raise ClusterError(
@@ -154,12 +161,16 @@ def pg_dump_in_toolbox(
     try:
         conninfo, login = prod.from_elsewhere(connection)
     except PostgresError as error:
-        raise ClusterError(str(error)) from None
+        raise ClusterError(error.args[0]) from None
     pg_dump = PgDumpInToolbox(toolbox, found[1], conninfo, login)
     pg_dump.require_same(connection)
-    toolbox.require_room(room)
     return pg_dump
 
 
-def _all(heard: Hearing) -> str:
+def _limited(timeout: timedelta) -> list[str]:
+    """What runs a program for so long at most; SIGINT lets pg_dump stop what the server does for it."""
+    return ["timeout", "-k", str(_ENDING.seconds), "-s", "INT", str(max(1, int(timeout.total_seconds())))]
+
+
+def _said(heard: Hearing) -> str:
     return "\n".join(heard.said) or "it gave no reason"

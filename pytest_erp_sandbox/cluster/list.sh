@@ -10,8 +10,9 @@ for name; do
     if [ -e "$name" ] || [ -L "$name" ]; then set -- "$@" "$name"; fi
 done
 [ $# -gt 0 ] || exit 0
-# Where find fails, an empty path, at which stat fails: a pipe has the last one's exit code.
-{ find "$@" -print0 || printf '\0'; } | xargs -0 -r -n 500 sh -c '
+# Where find fails, an empty path, at which stat fails: a pipe has the last one's exit code. (Two NULs: find may have been
+# within a path.)
+{ find "$@" -print0 || printf '\0\0'; } | xargs -0 -r -n 500 sh -c '
     echo $#
     stat -c "%f|%s|%u:%g|%y|%z" -- "$@" || exit 255
     printf "%s\0" "$@"

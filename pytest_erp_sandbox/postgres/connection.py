@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from ..errors import PostgresError, SettingsError
 
 __all__ = [
     "APPLICATION_NAME",
+    "IDENTITY",
     "Address",
     "DatabaseIdentity",
     "Login",
@@ -26,11 +29,11 @@ __all__ = [
     "ProdDatabase",
     "SandboxConnection",
     "SandboxDatabase",
+    "answers",
     "as_owner",
     "connection_parameters",
     "dsn_of",
     "identify",
-    "is_known_elsewhere",
     "quoted_role",
     "role_option",
 ]
@@ -43,18 +46,23 @@ CONNECT_TIMEOUT = 10
 # libpq takes a password from the environment, but none of these.
 _UNSUPPORTED_SECRETS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 
-# Files of this machine's; and what means the same on every other one, to old and new libpqs.
-_CERTIFICATES = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir")
-_SHARED = (
+# Files of this machine's; and what means the same on every other one.
+_CERTIFICATES = {"sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"}
+_SHARED = {
     "dbname",
     "options",
     "application_name",
     "connect_timeout",
-    "sslmode",
+    "target_session_attrs",
+    "load_balance_hosts",
     "gssencmode",
-    "channel_binding",
     "require_auth",
-)
+    "channel_binding",
+    "sslmode",
+    "sslnegotiation",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+}
 
 # What is added to, or has a default here: it must be known, wherever it stands.
 _LOOKED_UP = ("options", "connect_timeout")
@@ -96,12 +104,16 @@ class DatabaseIdentity:
         return f"{self.system_identifier}/{self.oid}"
 
 
+IDENTITY = (
+    "SELECT (SELECT system_identifier FROM pg_control_system()), oid::bigint"
+    " FROM pg_database WHERE datname = current_database()"
+)
+"""The question that tells which database this is: a row of ``DatabaseIdentity``'s two."""
+
+
 def identify(connection: psycopg.Connection[Any]) -> DatabaseIdentity:
     """Ask the server which database ``connection`` has reached."""
-    row = connection.execute(
-        "SELECT (SELECT system_identifier FROM pg_control_system()), oid::bigint"
-        " FROM pg_database WHERE datname = current_database()"
-    ).fetchone()
+    row = connection.execute(IDENTITY).fetchone()
     assert row is not None
     return DatabaseIdentity(*row)
 
@@ -142,6 +154,23 @@ def dsn_of(parameters: Mapping[str, str]) -> SecretStr:
     return SecretStr(make_conninfo(**parameters))
 
 
+def _line(text: bytes) -> SecretStr:
+    """Text that is told as a line.
+
+    Raises:
+        PostgresError: it cannot be.
+    """
+    try:
+        told = SecretStr(text.decode())
+    except UnicodeDecodeError:
+        told = None
+    if told is None or b"\n" in text:
+        # Raised here, unchained: the error would have the text.
+        del text
+        raise PostgresError("its login is not UTF-8, or has a line feed in it")
+    return told
+
+
 def _has_root() -> bool:
     """Whether libpq has a certificate to compare servers' with, even if it was not told to (``sslmode=require``)."""
     return Path("~/.postgresql/root.crt").expanduser().exists()
@@ -166,9 +195,37 @@ Address = tuple[str, str]
 """Host and port."""
 
 
-def is_known_elsewhere(host: str) -> bool:
-    """Whether another machine understands the same by a host: neither a socket's folder nor this machine is."""
-    return bool(host) and not host.startswith(("/", "@", "127.")) and host not in ("localhost", "::1")
+_PROOF = "scram-sha-256"
+"""The one way of logging in by which a server, too, shows that it knows the password; nobody else learns it."""
+
+
+def answers(parameters: Mapping[str, str], patience: timedelta) -> bool:
+    """Whether the server that these lead to is the one that they mean, and not just one that listens there.
+
+    Args:
+        parameters: libpq's. Unless they say by what the server is known (``require_auth``, ``sslmode=verify-full``), it
+            has to know the password.
+        patience: for each of its addresses.
+    """
+    is_known = "require_auth" in parameters or parameters.get("sslmode") == "verify-full"
+    asked = {**parameters, "connect_timeout": str(int(patience.total_seconds()))}
+    asked |= {"options": "-c default_transaction_read_only=on"} | ({} if is_known else {"require_auth": _PROOF})
+    try:
+        psycopg.connect(**asked).close()  # type: ignore[arg-type]
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _is_known_elsewhere(host: str) -> bool:
+    """Whether all other machines understand the same by a host as this one."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        # A short name is another host's in each namespace.
+        return "." in host.strip(".") and not host.casefold().startswith(("/", "@", "localhost"))
+    address = getattr(address, "ipv4_mapped", None) or address
+    return not (address.is_loopback or address.is_unspecified or address.is_link_local)
 
 
 @dataclass(frozen=True)
@@ -305,17 +362,22 @@ class ProdDatabase(_Database):
         Raises:
             PostgresError: it cannot, or not as safely; the message says why.
         """
-        known = {option.keyword.decode(): (option.val or b"").decode() for option in connection.pgconn.info}
         host, port = self.address or (connection.info.host, str(connection.info.port))
-        if not is_known_elsewhere(host):
-            raise PostgresError(f"its address is not known there, only {self}")
-        if known["sslmode"].startswith("verify-") or any(known.get(name) for name in _CERTIFICATES) or _has_root():
-            raise PostgresError("certificates are asked for, which are files on this machine")
-        shared = {name: known[name] for name in _SHARED if known.get(name)}
-        # Not from what is known: a passfile's password is not in it.
-        login = {"PGUSER": connection.pgconn.user, "PGPASSWORD": connection.pgconn.password}
-        secrets = {name: SecretStr(value.decode()) for name, value in login.items()}
-        return make_conninfo(**shared, host=host, port=port), secrets
+        if not all(map(_is_known_elsewhere, host.split(","))):
+            raise PostgresError(f"no host is set by which it could reach prod, only {host or 'a port-forward'}")
+        # What is as libpq has it anyway is not said: an older one there would not know all of it.
+        said = {
+            name: option.val.decode()
+            for option in connection.pgconn.info
+            if (name := option.keyword.decode()) in _SHARED | _CERTIFICATES
+            and option.val
+            and option.val != option.compiled
+        }
+        if said.get("sslmode", "").startswith("verify-") or said.keys() & _CERTIFICATES or _has_root():
+            raise PostgresError("servers are compared with a certificate, which is a file on this machine")
+        # A passfile's password is not among what is said.
+        secrets = {"PGUSER": _line(connection.pgconn.user), "PGPASSWORD": _line(connection.pgconn.password)}
+        return make_conninfo(**said, host=host, port=port), secrets
 
 
 @dataclass(frozen=True)

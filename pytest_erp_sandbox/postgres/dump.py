@@ -18,7 +18,7 @@ from .connection import ProdDatabase
 from .lease import Lease
 from .program import LineWatcher, run
 
-__all__ = ["OnProgress", "PgDump", "PgDumpHere", "dump_prod", "dump_sandbox"]
+__all__ = ["DUMP_TIMEOUT", "OnProgress", "PgDump", "PgDumpHere", "dump_prod", "dump_sandbox"]
 
 OnProgress = Callable[[int, int], None]
 """Is called with the number of objects done and of bytes written so far."""
@@ -38,6 +38,7 @@ _FORMAT = (
 )
 
 DUMP_TIMEOUT = "prod.dump-timeout"
+"""The setting that says how long pg_dump of prod may take."""
 
 _BEAT = 0.3
 """Seconds from one telling of progress to the next."""
@@ -118,16 +119,16 @@ def dump_prod(
     Raises:
         PostgresError: pg_dump failed, or took too long.
     """
-    # The server is asked with the very same parameters that pg_dump gets: it must say that it refuses writes.
+    # The server must say that it refuses writes.
     prod.connect().close()
     try:
         pg_dump.dump(
             prod,
             to,
-            # 0 would mean to wait for ever.
             [
                 *_FORMAT,
                 f"--jobs={jobs}",
+                # 0 would mean to wait for ever.
                 f"--lock-wait-timeout={max(1, int(lock_wait_timeout.total_seconds() * 1000))}",
             ],
             timeout=timeout,

@@ -173,7 +173,7 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
 
 
 class Hearing:
-    """What a program has said on stderr so far.
+    """What a program has said so far: messages, not answers.
 
     Attributes:
         said: the last lines.

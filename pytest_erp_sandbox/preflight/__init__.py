@@ -50,7 +50,7 @@ def preflight(
             invariants.connection_is_direct(truth),
         ]
         if prod is not None and prod.at is not None:
-            findings.append(invariants.prod_asks_for_a_password(truth, required=require_read_only_role))
+            findings.append(invariants.prod_asks_for_a_password(truth))
         # Client programs have sessions of their own: they are tried while the sandboxes are asked. (Not while prod is,
         # where one question takes a second session: its login may be limited to two.)
         meanwhile = stack.enter_context(ThreadPoolExecutor(1))

@@ -13,6 +13,7 @@ __all__ = ["access_findings"]
 
 _ENOUGH = "may do what it will do"
 _LITTLE = "may change nothing of prod's"
+_KNOWN = "knows prod's namespace"
 _CLUSTER = "cluster"
 
 
@@ -37,6 +38,14 @@ def _enough(settings: Settings) -> Finding:
 def _little(settings: Settings) -> Iterator[Finding]:
     from ..cluster.access import excess
 
+    if settings.refresh != "never" and settings.prod.database() is not None and settings.prod.namespace is None:
+        yield Finding(
+            _KNOWN,
+            Status.FAILURE if settings.strict else Status.WARNING,
+            "whether what the settings name in the cluster is prod's own cannot be told",
+            "Set prod.namespace; where prod is in none of this cluster's, to a name that none of them has.",
+            _CLUSTER,
+        )
     for namespace in sorted(prods_namespaces(settings)):
         found = excess(cluster_of(settings), namespace, rules_in_prod(settings))
         if found:

@@ -103,12 +103,11 @@ def prod_login_cannot_write(prod: ProdSide, *, required: bool) -> Verdict:
 
 
 @invariant("asks for a password")
-def prod_asks_for_a_password(prod: ProdSide, *, required: bool) -> Verdict:
-    """Whether a port-forward, which comes from within prod's pod, is not let in as anybody; a warning at the least."""
-    if prod.connection.pgconn.used_password:
+def prod_asks_for_a_password(prod: ProdSide) -> Verdict:
+    """Whether a port-forward, which comes from within prod's pod, is not let in as anybody."""
+    if prod.connection.pgconn.used_password or prod.connection.pgconn.used_gssapi:
         return ok("of those, too, who come by a port-forward")
-    return Verdict(
-        Status.FAILURE if required else Status.WARNING,
+    return warning(
         f"it let {prod.login!r} in by a port-forward without one: then, perhaps, its superuser, too",
         "In its pg_hba.conf, write scram-sha-256 for 127.0.0.1 and ::1, where the official image has trust; or reach it"
         " without prod.forward.",

@@ -76,7 +76,7 @@ def in_toolbox(box: Toolbox, prod: ProdDatabase, programs: Toolset) -> PgDumpInT
 
 def found(box: Toolbox, prod: ProdDatabase, major: int, *, at_most: int | None = None) -> PgDumpInToolbox:
     with prod.connect() as connection:
-        return pg_dump_in_toolbox(box, prod, connection, at_least=major, at_most=at_most or major, room=1000)
+        return pg_dump_in_toolbox(box, prod, connection, at_least=major, at_most=at_most or major)
 
 
 def dump(prod: ProdDatabase, to: Path, pg_dump: PgDumpInToolbox | PgDumpHere, **limits: timedelta) -> list[int]:
@@ -168,17 +168,65 @@ def test_a_dump_that_takes_too_long_is_ended_and_lets_go_of_prod(
     assert left_there(box) == ""
 
 
+def test_a_dump_that_is_interrupted_lets_go_of_prod_at_once(
+    box: Toolbox, host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
+) -> None:
+    """That whoever listens raises stands for Ctrl-C."""
+
+    def interrupt(_done: int, _size: int) -> None:
+        raise KeyboardInterrupt
+
+    with psycopg.connect(f"host={host} user=postgres password=admin dbname=erp") as other:
+        other.execute("LOCK TABLE llx_societe")
+        with pytest.raises(KeyboardInterrupt):
+            dump_prod(
+                prod,
+                tmp_path / "prod",
+                in_toolbox,
+                jobs=1,
+                lock_wait_timeout=PATIENCE,
+                timeout=PATIENCE,
+                on_progress=interrupt,
+            )
+        sessions = "SELECT FROM pg_stat_activity WHERE usename = 'dump'"
+        until(lambda: other.execute(sessions).rowcount == 0, "prod has no session of it any more", patience=10)
+    assert left_there(box) == ""
+
+
+def test_a_pg_dump_that_does_not_heed_the_end_of_its_time_is_killed(
+    box: Toolbox, host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
+) -> None:
+    stop = """
+        for each in /proc/[0-9]*; do
+            if [ "$(cat $each/comm)" = pg_dump ]; then kill -STOP ${each#/proc/}; echo stopped; fi
+        done
+    """
+    with psycopg.connect(f"host={host} user=postgres password=admin dbname=erp") as other:
+        other.execute("LOCK TABLE llx_societe")
+        failures = list[PostgresError]()
+
+        def try_it() -> None:
+            with pytest.raises(PostgresError) as failure:
+                dump(prod, tmp_path / "prod", in_toolbox, timeout=timedelta(seconds=5))
+            failures.append(failure.value)
+
+        running = threading.Thread(target=try_it)
+        running.start()
+        until(lambda: "stopped" in box.run(["sh", "-c", stop], doing="the test"), "pg_dump is stopped")
+        running.join(60)
+    assert "took longer than 0:00:05, and was ended" in str(failures[0])
+    assert left_there(box) == ""
+
+
 def test_another_database_that_answers_under_prods_name_is_refused(
     box: Toolbox, host: str, prod: ProdDatabase, programs: Toolset
 ) -> None:
     with psycopg.connect(f"host={host} user=postgres password=admin dbname=postgres", autocommit=True) as admin:
         admin.execute("CREATE DATABASE other")
     with prod.connect() as connection:
-        in_toolbox = pg_dump_in_toolbox(
-            box, prod, connection, at_least=programs.major, at_most=programs.major, room=1000
-        )
+        in_toolbox = pg_dump_in_toolbox(box, prod, connection, at_least=programs.major, at_most=programs.major)
         there = dataclasses.replace(in_toolbox, conninfo=make_conninfo(in_toolbox.conninfo, dbname="other"))
-        with pytest.raises(PostgresError, match="another database than prod's answers"):
+        with pytest.raises(ClusterError, match="another database than prod's answers"):
             there.require_same(connection)
 
 
@@ -187,7 +235,7 @@ def test_a_pooler_that_drops_read_only_is_refused(
 ) -> None:
     """That the option is left out stands for a pooler between there and the server, which drops it."""
     there = dataclasses.replace(in_toolbox, conninfo=make_conninfo(in_toolbox.conninfo, options=""))
-    with prod.connect() as connection, pytest.raises(PostgresError, match="ignored default_transaction_read_only=on"):
+    with prod.connect() as connection, pytest.raises(ClusterError, match="drops default_transaction_read_only=on"):
         there.require_same(connection)
 
 
@@ -214,8 +262,9 @@ def test_a_prod_that_does_not_answer_there_is_said(
     for address, said in (
         (("postgres.nowhere.svc", "5432"), "could not translate host name"),
         ((host, "1"), "Connection refused"),
-        (("localhost", "5432"), "its address is not known there"),
-        (("", "5432"), "its address is not known there"),
+        (("localhost", "5432"), "no host is set by which it could reach prod"),
+        (("postgres", "5432"), "no host is set by which it could reach prod, only postgres"),
+        (("", "5432"), "no host is set by which it could reach prod"),
     ):
         with pytest.raises(ClusterError, match=said):
             found(box, at(host, address=address), programs.major)

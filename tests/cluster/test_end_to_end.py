@@ -313,15 +313,20 @@ def test_the_next_run_scales_the_erp_back_and_removes_the_toolbox_of_a_killed_on
     until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left")
 
 
-def test_inside_the_features_are_green_through_the_claim(inside: Town) -> None:
+def test_inside_the_features_are_green_through_the_claim_and_prod_is_as_it_was(inside: Town) -> None:
+    inside.at_claim("sh", "-c", "rm -rf /cache/2*")
+    prod, sandbox = inside.objects_of_prod(), inside.objects_of_sandbox()
     succeeded, log = inside.job(
         "refresh", "pytest", "--erp-sandbox-reset=scenario", "features", "-p", "no:cacheprovider"
     )
     assert succeeded, log
-    assert inside.on_claim()
+    assert len(inside.on_claim()) == 1
     assert state(inside.kubernetes, inside.erp) == (1, None)
+    assert inside.objects_of_prod() == prod
+    assert inside.objects_of_sandbox() == sandbox
 
 
+@pytest.mark.usefixtures("synced")
 def test_inside_the_refresh_job_copies_prod_and_its_documents(inside: Town) -> None:
     succeeded, log = inside.job("refresh", "erp-sandbox", "refresh")
     assert succeeded, log

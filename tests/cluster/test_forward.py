@@ -10,9 +10,10 @@ import pytest
 
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster.forward import forwarded
-from pytest_erp_sandbox.cluster.workload import Workload, ready_pod
+from pytest_erp_sandbox.cluster.workload import Workload, await_ready, ready_pod
 
 from .kubernetes import Kubernetes, until
+from .test_workload import SOON
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +82,16 @@ def test_without_a_ready_pod_it_is_said_at_once(kubernetes: Kubernetes) -> None:
     nobody = kubernetes.workload(kubernetes.sandbox, "nobody", replicas=0)
     with pytest.raises(ClusterError, match="has no pod that is ready"), forwarded(kubernetes.cluster, nobody, 5432):
         pytest.fail("there is no pod")
+
+
+def test_why_a_connection_could_not_be_led_on_is_told(kubernetes: Kubernetes) -> None:
+    workload, told = kubernetes.workload(kubernetes.sandbox, "leaves"), list[str]()
+    await_ready(kubernetes.cluster, workload, SOON)
+    with forwarded(kubernetes.cluster, workload, 5432, told.append) as local:
+        kubernetes.cluster.apps.patch_namespaced_deployment_scale(
+            "leaves", kubernetes.sandbox, {"spec": {"replicas": 0}}
+        )
+        until(lambda: kubernetes.pods(kubernetes.sandbox, "app=leaves") == [], "its pod is gone")
+        with pytest.raises(psycopg.OperationalError):
+            connect(local)
+    assert "has no pod that is ready" in told[0]

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
 from pytest_erp_sandbox.cluster.workload import Workload, ready_pod
 from pytest_erp_sandbox.postgres.connection import ProdDatabase
 from pytest_erp_sandbox.preflight import Finding, Status, preflight
+from pytest_erp_sandbox.preflight.access import access_findings
 from pytest_erp_sandbox.preflight.invariants import prod_asks_for_a_password
 from pytest_erp_sandbox.preflight.sides import ProdSide
 from pytest_erp_sandbox.reach import golden_claim, lacking_rules, reached
-from pytest_erp_sandbox.settings import SandboxSettings, Settings
+from pytest_erp_sandbox.settings import ProdSettings, SandboxSettings, Settings
 
 from .kubernetes import IMAGE, KUBECONFIG, Kubernetes, until
 from .town import needs_this_machine, pod_ip
@@ -117,7 +119,9 @@ def test_a_database_that_does_not_answer_is_reached_by_a_port_forward(
     with reached(there, but_for_prod=True) as ready:
         (place,) = ready.all_sandboxes
         with place.database().connect() as connection:
-            assert connection.info.host == "127.0.0.1"
+            assert connection.info.hostaddr == "127.0.0.1"
+            # As certificates have it, and lines of passfiles.
+            assert connection.info.host == "answers.nowhere.svc"
         assert str(place.database()) == f"'postgres' at Deployment {kubernetes.sandbox}/answers"
         nobodys = ready.model_copy(update={"cluster": settings.cluster})
         assert any("portforward" in rule.resource for rule in lacking_rules(nobodys))
@@ -151,20 +155,32 @@ def test_a_prod_that_lets_port_forwards_in_without_a_password_is_warned_of(
         dsn = ready.all_sandboxes[0].database().dsn
         truth = ProdDatabase(dsn, "prod.dsn", at="deployment/answers", address=("answers.nowhere.svc", "5432"))
 
-        def asked(*, required: bool) -> Finding:
+        def asked() -> Finding:
             with ProdSide(truth) as prod:
                 prod.reach()
-                return prod_asks_for_a_password(prod, required=required)
+                return prod_asks_for_a_password(prod)
 
-        assert asked(required=True).status is Status.OK
+        assert asked().status is Status.OK
         in_pg_hba("scram-sha-256", "trust")
         try:
-            until(lambda: asked(required=False).status is Status.WARNING, "nobody is asked for a password")
-            assert asked(required=True).status is Status.FAILURE
-            assert "superuser" in asked(required=True).detail
+            until(lambda: asked().status is Status.WARNING, "nobody is asked for a password")
+            assert "superuser" in asked().detail
             report = preflight(
                 truth, [], require_read_only_role=False, clients_for=NO_SANDBOX, is_quarantined=NO_SANDBOX
             )
             assert "asks for a password" in [finding.invariant for finding in report.findings]
         finally:
             in_pg_hba("trust", "scram-sha-256")
+
+
+def test_where_prods_namespace_is_not_said_it_is_warned_of_or_refused_when_that_is_strict(settings: Settings) -> None:
+    prod = ProdSettings(dsn=SecretStr("host=erp.example.org dbname=erp"))
+
+    def found(**update: object) -> list[Status]:
+        findings = access_findings(settings.model_copy(update={"prod": prod, **update}))
+        return [finding.status for finding in findings if finding.invariant == "knows prod's namespace"]
+
+    assert found() == [Status.WARNING]
+    assert found(strict=True) == [Status.FAILURE]
+    assert found(refresh="never") == []
+    assert found(prod=prod.model_copy(update={"namespace": "erp"})) == []

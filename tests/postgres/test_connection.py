@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import traceback
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from pydantic import SecretStr
@@ -31,6 +33,7 @@ from pytest_erp_sandbox.postgres.connection import (
     ProdDatabase,
     SandboxConnection,
     SandboxDatabase,
+    answers,
     as_owner,
 )
 
@@ -352,9 +355,90 @@ def test_programs_elsewhere_get_the_servers_own_address_and_what_holds_here(
     assert secrets == {"PGUSER": given["user"], "PGPASSWORD": password}
 
 
-def test_an_address_that_means_this_machine_is_given_to_no_program_elsewhere(prod: Side) -> None:
-    with pytest.raises(PostgresError, match="its address is not known there"):
-        from_elsewhere(prod.prod)
+@pytest.mark.parametrize(
+    "host",
+    ["", "postgres", "localhost", "Localhost.localdomain", "127.0.0.1", "::1", "::ffff:127.0.0.1", "::", "/run",
+     "postgres.erp.svc,localhost"],
+)  # fmt: skip
+def test_a_host_that_means_something_else_elsewhere_is_told_to_nobody(prod: Side, host: str) -> None:
+    there = ProdDatabase(prod.dsn, "prod.dsn", at="statefulset/postgres", address=(host, "5432"))
+    with pytest.raises(PostgresError, match="no host is set by which it could reach prod"):
+        from_elsewhere(there)
+
+
+@pytest.mark.parametrize("host", ["postgres.erp.svc", "10.1.2.3", "fd00::17", "a.example.org,b.example.org"])
+def test_a_host_that_means_the_same_elsewhere_is_told(prod: Side, host: str) -> None:
+    there = ProdDatabase(prod.dsn, "prod.dsn", at="statefulset/postgres", address=(host, "5432"))
+    assert from_elsewhere(there)[0]["host"] == host
+
+
+@pytest.mark.parametrize("password", [b"pass\xe9", b"two\nlines"], ids=["not UTF-8", "a line feed"])
+def test_a_password_that_cannot_be_told_as_a_line_is_told_to_nobody_and_not_shown(
+    prod: Side, password: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passfile = tmp_path / "pgpass"
+    passfile.touch(mode=0o600)
+    passfile.write_bytes(b"*:*:*:*:" + password)
+    with connect(prod.server.dsn()) as admin:
+        verifier = admin.pgconn.encrypt_password(password, b"odd", b"scram-sha-256").decode()
+        admin.execute(sql.SQL("CREATE ROLE odd LOGIN PASSWORD {}").format(verifier))
+    given = {**conninfo_to_dict(prod.dsn.get_secret_value()), "user": "odd", "passfile": str(passfile)}
+    if b"\n" in password:  # a passfile has lines
+        given["password"] = password.decode()
+    else:
+        del given["password"]
+    there = ProdDatabase(SecretStr(make_conninfo(**given)), "prod.dsn", address=("postgres.erp.svc", "5432"))  # type: ignore[arg-type]
+    try:
+        with pytest.raises(PostgresError, match="its login is not UTF-8, or has a line feed in it") as refused:
+            from_elsewhere(there)
+    finally:
+        with connect(prod.server.dsn()) as admin:
+            admin.execute("DROP ROLE odd")
+    ours = refused.tb.tb_next  # not the test's own frame
+    shown = "".join(traceback.TracebackException(PostgresError, refused.value, ours, capture_locals=True).format())
+    assert "connection.py" in shown
+    assert "pass\\xe9" not in shown
+    assert "two\\nlines" not in shown
+
+
+class Impostor(threading.Thread):
+    """A server that is not the one that is meant: it asks whoever comes for the password, in plain."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.heard = b""
+        self.start()
+
+    def run(self) -> None:
+        with self._server:
+            while True:
+                client, _ = self._server.accept()
+                with client:
+                    asked = client.recv(1000)
+                    if asked[4:8] in (b"\x04\xd2\x16/", b"\x04\xd2\x160"):  # for TLS, for GSS: no
+                        client.sendall(b"N")
+                        client.recv(1000)
+                    client.sendall(b"R\0\0\0\x08\0\0\0\x03")
+                    self.heard += client.recv(1000)
+
+
+def test_a_server_answers_where_it_shows_that_it_knows_the_password(prod: Side) -> None:
+    parameters = {name: str(value) for name, value in conninfo_to_dict(prod.dsn.get_secret_value()).items()}
+    assert answers(parameters, timedelta(seconds=2))
+    assert not answers({**parameters, "password": "another"}, timedelta(seconds=2))
+
+
+def test_an_impostor_does_not_answer_and_learns_nothing() -> None:
+    impostor = Impostor()
+    there = {"host": "127.0.0.1", "port": str(impostor.port), "user": "erp", "password": HIDDEN.get_secret_value()}
+    assert not answers(there, timedelta(seconds=2))
+    assert HIDDEN.get_secret_value().encode() not in impostor.heard
+    # It would have, had it been asked as libpq asks anybody.
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(**there, dbname="erp", connect_timeout=2)  # type: ignore[arg-type]
+    eventually(lambda: HIDDEN.get_secret_value().encode() in impostor.heard)
 
 
 def test_programs_elsewhere_do_not_go_without_the_certificates_that_are_asked_for_here(
@@ -367,14 +451,15 @@ def test_programs_elsewhere_do_not_go_without_the_certificates_that_are_asked_fo
         return ProdDatabase(SecretStr(dsn), "prod.dsn", address=("postgres.erp.svc", "5432"))
 
     eventually(lambda: settings_of(asking(sslmode="require"), "ssl") == ["on"])
-    assert from_elsewhere(asking(sslmode="require"))[0]["sslmode"] == "require"
-    with pytest.raises(PostgresError, match="certificates are asked for"):
+    told, _ = from_elsewhere(asking(sslmode="require", ssl_min_protocol_version="TLSv1.3"))
+    assert (told["sslmode"], told["ssl_min_protocol_version"]) == ("require", "TLSv1.3")
+    with pytest.raises(PostgresError, match="compared with a certificate"):
         from_elsewhere(asking(sslmode="verify-full", sslrootcert=str(certificate)))
-    with pytest.raises(PostgresError, match="certificates are asked for"):
+    with pytest.raises(PostgresError, match="compared with a certificate"):
         from_elsewhere(asking(sslmode="require", sslrootcert=str(certificate)))
     # libpq compares with this one, even if it is told of none.
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".postgresql").mkdir()
     shutil.copy(certificate, tmp_path / ".postgresql" / "root.crt")
-    with pytest.raises(PostgresError, match="certificates are asked for"):
+    with pytest.raises(PostgresError, match="compared with a certificate"):
         from_elsewhere(asking(sslmode="require"))
