@@ -339,8 +339,8 @@ def forget(call: _Call, ids: Sequence[str], everything: bool) -> None:
     if bool(ids) == everything:
         raise click.UsageError("name the golden dumps to remove, or say --all")
     with call.settings(but_for_prod=True) as settings:
-        cache, say = _cache(settings), call.progress.say
-        with golden_claim(settings, say) as claim, cache.locked(say):
+        cache, progress = _cache(settings), call.progress
+        with golden_claim(settings, progress) as claim, cache.locked(progress.say):
             here = cache.ids()
             known = sorted({*here, *(claim.names if claim else ())})
             if unknown := set(ids) - set(known):

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 __all__ = ["Lines", "Live", "Progress", "human_size", "is_terminal"]
 
 OnProgress = Callable[[int, int], None]
-"""Is called with the number of objects done and of bytes written so far (0 where that is not known)."""
+"""Is called with the number of objects done and of bytes written so far (0 where either is not known)."""
 
 _WORTH_A_LINE = 1.0
 """Seconds that work must take to be told of."""
@@ -122,8 +122,8 @@ def is_terminal() -> bool:
 
 
 def _state(done: int, size: int, unit: str, total: int | None) -> str:
-    counted = f"{done} of {total} {unit}" if total else f"{done} {unit}"
-    return f"{counted}, {human_size(size)}" if size else counted
+    counted = f"{done} of {total} {unit}" if total else f"{done} {unit}" if done or not size else ""
+    return ", ".join(filter(None, [counted, human_size(size) if size else ""]))
 
 
 def human_size(size: float) -> str:

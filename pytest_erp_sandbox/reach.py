@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .cluster.exec import PodReference
     from .cluster.workload import Workload
     from .postgres.connection import Address
+    from .progress import Progress
     from .settings import DocumentsSettings, ProdSettings, SandboxSettings, Settings
 
 _AnyPlace = TypeVar("_AnyPlace", "ProdSettings", "SandboxSettings")
@@ -227,7 +228,7 @@ def erp_up(settings: Settings, place: SandboxSettings) -> int | None:
 
 
 @contextmanager
-def golden_claim(settings: Settings, say: Callable[[str], None]) -> Iterator[GoldenClaim | None]:
+def golden_claim(settings: Settings, progress: Progress) -> Iterator[GoldenClaim | None]:
     """Hold the golden dumps on the claim; None where the settings name none, or it is mounted here.
 
     Raises:
@@ -245,8 +246,10 @@ def golden_claim(settings: Settings, say: Callable[[str], None]) -> Iterator[Gol
     image = ToolboxImage(settings.golden.image, user=settings.golden.user)
     prods, deadline = prods_namespaces(settings), settings.prod.dump_timeout + _BESIDE_THE_DUMP
     with (
-        toolbox(cluster_of(settings), namespace, claim, image, prods=prods, deadline=deadline, on_wait=say) as running,
-        locked_claim(running, say) as golden,
+        toolbox(
+            cluster_of(settings), namespace, claim, image, prods=prods, deadline=deadline, on_wait=progress.say
+        ) as running,
+        locked_claim(running, progress) as golden,
     ):
         yield golden
 

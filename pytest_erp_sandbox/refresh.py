@@ -54,7 +54,7 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
         PostgresError: prod cannot be dumped, or the dump not be restored.
     """
     cache = GoldenCache(settings.golden.path, settings.golden.keep)
-    with golden_claim(settings, progress.say) as claim:
+    with golden_claim(settings, progress) as claim:
         if claim is None:
             return _golden_dump(settings, cache, lease_sandbox, run, progress, None)
         with cache.locked(progress.say):

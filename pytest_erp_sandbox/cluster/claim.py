@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ClusterError
+from ..progress import Progress
 from .exec import Exec, kept_open
 from .fetching import fetch_folder
 from .toolbox import CACHE, OTHER_USER, Toolbox
@@ -41,16 +42,16 @@ class GoldenClaim:
 
     Args:
         toolbox: with the claim mounted, and locked.
-        say: is told of what takes long.
+        progress: is told how far what takes long is.
         is_held: tells whether the lock is still ours.
 
     Attributes:
         toolbox: the same.
     """
 
-    def __init__(self, toolbox: Toolbox, say: Callable[[str], None], is_held: Callable[[], bool]) -> None:
+    def __init__(self, toolbox: Toolbox, progress: Progress, is_held: Callable[[], bool]) -> None:
         self.toolbox = toolbox
-        self._say = say
+        self._progress = progress
         self._is_held = is_held
         self._used = _when_used(toolbox)
 
@@ -78,8 +79,9 @@ class GoldenClaim:
             if folder.exists():
                 used = max(used, int(folder.stat().st_mtime))
             else:
-                self._say(f"bringing golden dump {name} from {self.toolbox.place}")
-                fetch_folder(self.toolbox, CACHE, name, cache, f"golden dump {name}")
+                what = f"golden dump {name}"
+                with self._progress.step(f"bringing {what} from {self.toolbox.place}", "files") as on_progress:
+                    fetch_folder(self.toolbox, CACHE, name, cache, what, on_progress)
             # It is pruned by when it was used last, here or there, and not by when it was brought.
             os.utime(folder, (used, used))
 
@@ -93,9 +95,10 @@ class GoldenClaim:
             return
         toolbox, making = self.toolbox, f".making-{secrets.token_hex(4)}"
         self.require_room(sum(file.stat().st_size for file in entry.rglob("*")))
-        self._say(f"putting golden dump {entry.name} on {toolbox.place}")
         try:
-            unpack(toolbox.cluster, toolbox.pod, f"{CACHE}/{making}", _archive(entry), lambda _: None)
+            with self._progress.step(f"putting golden dump {entry.name} on {toolbox.place}") as on_progress:
+                folder = f"{CACHE}/{making}"
+                unpack(toolbox.cluster, toolbox.pod, folder, _archive(entry), lambda size: on_progress(0, size))
             script = 'cd "$1" && mv "$2/tree/$3" "$3"'
             self._require_held()
             toolbox.run(["sh", "-c", script, "sh", CACHE, making, entry.name], doing="putting a golden dump there")
@@ -127,7 +130,7 @@ class GoldenClaim:
 
 
 @contextmanager
-def locked_claim(toolbox: Toolbox, say: Callable[[str], None]) -> Iterator[GoldenClaim]:
+def locked_claim(toolbox: Toolbox, progress: Progress) -> Iterator[GoldenClaim]:
     """Hold the golden dumps on the claim; the hold ends with this program.
 
     Raises:
@@ -141,10 +144,10 @@ def locked_claim(toolbox: Toolbox, say: Callable[[str], None]) -> Iterator[Golde
                     f"the golden dumps on {toolbox.place} cannot be locked: {lock.reason}", hint=OTHER_USER
                 )
             if not told and "waiting" in lock.said_so_far:
-                say("waiting for the golden dumps on the claim: another run is making one")
+                progress.say("waiting for the golden dumps on the claim: another run is making one")
                 told = True
         with kept_open(lock) as is_held:
-            yield GoldenClaim(toolbox, say, is_held)
+            yield GoldenClaim(toolbox, progress, is_held)
 
 
 def _when_used(toolbox: Toolbox) -> dict[str, int]:

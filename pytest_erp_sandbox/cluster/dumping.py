@@ -1,7 +1,8 @@
-"""Prod's dump, made in the toolbox: what crosses the way to here is compressed, and no longer than pg_dump's locks."""
+"""Prod's dump, made in the toolbox: only what pg_dump has compressed comes here."""
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import time
@@ -169,7 +170,7 @@ def pg_dump_in_toolbox(
 
 def _limited(timeout: timedelta) -> list[str]:
     """What runs a program for so long at most; SIGINT lets pg_dump stop what the server does for it."""
-    return ["timeout", "-k", str(_ENDING.seconds), "-s", "INT", str(max(1, int(timeout.total_seconds())))]
+    return ["timeout", "-k", str(_ENDING.seconds), "-s", "INT", str(max(1, math.ceil(timeout.total_seconds())))]
 
 
 def _said(heard: Hearing) -> str:

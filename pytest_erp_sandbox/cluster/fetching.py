@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ClusterError
+from ..progress import OnProgress
 from .exec import Exec
 from .toolbox import Toolbox
 
@@ -19,7 +20,9 @@ __all__ = ["fetch_folder"]
 _PIECE = 1 << 16
 
 
-def fetch_folder(toolbox: Toolbox, parent: str, name: str, to: Path, what: str) -> None:
+def fetch_folder(
+    toolbox: Toolbox, parent: str, name: str, to: Path, what: str, on_progress: OnProgress = lambda _done, _size: None
+) -> None:
     """Bring a folder of plain files and folders.
 
     Args:
@@ -28,6 +31,7 @@ def fetch_folder(toolbox: Toolbox, parent: str, name: str, to: Path, what: str) 
         name: its own, there and here.
         to: the folder that it will be in; it is not there yet.
         what: what it is, for the error.
+        on_progress: is told how many files and bytes have come.
 
     Raises:
         ClusterError: it cannot be read to its end, or not be written here; then nothing of it is here.
@@ -37,7 +41,8 @@ def fetch_folder(toolbox: Toolbox, parent: str, name: str, to: Path, what: str) 
         making.mkdir(mode=0o700)
         with Exec(toolbox.cluster, toolbox.pod, ["tar", "-C", parent, "-cf", "-", name]) as source:
             with tarfile.open(fileobj=_Stream(source.output()), mode="r|") as archive:
-                for member in archive:
+                for done, member in enumerate(archive):
+                    on_progress(done, archive.offset)
                     _extract(archive, member, making, name, what)
             if source.wait():
                 raise ClusterError(f"{what} cannot be read in {toolbox.pod}: {source.reason}")

@@ -194,7 +194,6 @@ Login = Callable[[], Mapping[str, SecretStr]]
 Address = tuple[str, str]
 """Host and port."""
 
-
 _PROOF = "scram-sha-256"
 """The one way of logging in by which a server, too, shows that it knows the password; nobody else learns it."""
 

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster.claim import GoldenClaim, locked_claim
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, toolbox
+from pytest_erp_sandbox.progress import Lines, OnProgress, Progress
 
 from .kubernetes import IMAGE, Kubernetes, until
 from .town import needs_this_machine
@@ -56,14 +58,27 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+class Steps(Progress):
+    """Keeps what is told of each step."""
+
+    def __init__(self) -> None:
+        self.steps = dict[str, list[tuple[int, int]]]()
+
+    @contextmanager
+    def step(self, doing: str, unit: str = "objects", total: int | None = None) -> Iterator[OnProgress]:
+        del unit, total
+        told = self.steps.setdefault(doing, [])
+        yield lambda done, size: told.append((done, size))
+
+
 def put(box: Toolbox, *entries: Path) -> None:
-    with locked_claim(box, print) as claim:
+    with locked_claim(box, Progress()) as claim:
         for each in entries:
             claim.put_entry(each)
 
 
 def bring(box: Toolbox, cache: Path) -> list[str]:
-    with locked_claim(box, print) as claim:
+    with locked_claim(box, Progress()) as claim:
         claim.bring(cache)
         return claim.names
 
@@ -76,6 +91,21 @@ def test_what_one_puts_there_another_brings_back_byte_by_byte(box: Toolbox, tmp_
     assert {path.name for path in cache.iterdir()} == set(NAMES)
     assert (cache / NAMES[0]).stat().st_mode & 0o777 == 0o700
     assert (cache / NAMES[0] / "dump" / "1.dat.gz").stat().st_mode & 0o777 == 0o600
+
+
+def test_how_far_putting_and_bringing_are_is_told(box: Toolbox, tmp_path: Path, cache: Path) -> None:
+    ours, told = entry(tmp_path / "ours", NAMES[0], secrets.token_bytes(20_000_000)), Steps()
+    with locked_claim(box, told) as claim:
+        claim.put_entry(ours)
+    with locked_claim(box, told) as claim:
+        claim.bring(cache)
+    putting, bringing = told.steps
+    assert "putting golden dump" in putting
+    assert "bringing golden dump" in bringing
+    assert 10_000_000 < max(size for _, size in told.steps[putting]) < 30_000_000
+    files, size = told.steps[bringing][-1]
+    assert files == 4
+    assert size > 20_000_000
 
 
 def test_what_is_here_is_not_brought_again_but_when_it_was_used_is_known(
@@ -108,7 +138,7 @@ def test_half_made_ones_are_gone_with_the_next_hold(box: Toolbox, tmp_path: Path
 
 def test_damaged_ones_can_be_removed_too(box: Toolbox) -> None:
     box.run(["mkdir", "-p", f"{CACHE}/{NAMES[0]}"], doing="the test")
-    with locked_claim(box, print) as claim:
+    with locked_claim(box, Progress()) as claim:
         assert claim.names == [NAMES[0]]
         claim.keep([])
         assert claim.names == []
@@ -117,7 +147,7 @@ def test_damaged_ones_can_be_removed_too(box: Toolbox) -> None:
 
 def test_what_is_not_kept_is_gone(box: Toolbox, tmp_path: Path, cache: Path) -> None:
     put(box, *(entry(tmp_path, name) for name in NAMES))
-    with locked_claim(box, print) as claim:
+    with locked_claim(box, Progress()) as claim:
         claim.keep([NAMES[1], "another"])
     assert bring(box, cache) == [NAMES[1]]
 
@@ -144,12 +174,12 @@ def test_only_one_at_a_time_has_the_claim_and_others_say_that_they_wait(box: Too
 
     def second() -> None:
         held.wait(30)
-        with locked_claim(box, lambda _: waits.set()):
+        with locked_claim(box, Lines(lambda _: waits.set())):
             order.append("second")
 
     other = threading.Thread(target=second)
     other.start()
-    with locked_claim(box, lambda _: pytest.fail("nobody else has it")):
+    with locked_claim(box, Lines(lambda _: pytest.fail("nobody else has it"))):
         held.set()
         assert waits.wait(30)
         order.append("first")
@@ -159,7 +189,7 @@ def test_only_one_at_a_time_has_the_claim_and_others_say_that_they_wait(box: Too
 
 def test_a_hold_that_was_lost_writes_and_removes_nothing_any_more(box: Toolbox, tmp_path: Path) -> None:
     put(box, entry(tmp_path, NAMES[0]))
-    claim = GoldenClaim(box, print, is_held=lambda: False)
+    claim = GoldenClaim(box, Progress(), is_held=lambda: False)
     with pytest.raises(ClusterError, match=r"the hold on the golden dumps on PVC .* was lost"):
         claim.put_entry(entry(tmp_path, NAMES[1]))
     with pytest.raises(ClusterError, match="was lost"):
@@ -206,7 +236,7 @@ def test_a_claim_that_is_full_is_said_before_anything_is_sent_and_forgetting_mak
     small_box: Toolbox, tmp_path: Path
 ) -> None:
     first, second = (entry(tmp_path, name, secrets.token_bytes(20_000_000)) for name in NAMES)
-    with locked_claim(small_box, print) as claim:
+    with locked_claim(small_box, Progress()) as claim:
         claim.put_entry(first)
         with pytest.raises(
             ClusterError, match=rf"{small_box.claim} is full: 2\d\.\d MB are free, and 36.8 MB are needed\n.*forget"
@@ -225,7 +255,7 @@ def test_a_volume_that_fills_up_meanwhile_leaves_nothing_half_there(
 ) -> None:
     """That the room is not asked for stands for others, who fill the volume after it was."""
     monkeypatch.setattr(Toolbox, "require_room", lambda _box, _needed=0: None)
-    with locked_claim(small_box, print) as claim:
+    with locked_claim(small_box, Progress()) as claim:
         with pytest.raises(ClusterError, match=r"No space left|Wrote only"):
             claim.put_entry(entry(tmp_path, NAMES[0], secrets.token_bytes(60_000_000)))
         assert small_box.run(["ls", "-A", CACHE], doing="the test").split() == [".lock"]

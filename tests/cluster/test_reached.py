@@ -18,6 +18,7 @@ from pytest_erp_sandbox.preflight import Finding, Status, preflight
 from pytest_erp_sandbox.preflight.access import access_findings
 from pytest_erp_sandbox.preflight.invariants import prod_asks_for_a_password
 from pytest_erp_sandbox.preflight.sides import ProdSide
+from pytest_erp_sandbox.progress import Progress
 from pytest_erp_sandbox.reach import golden_claim, lacking_rules, reached
 from pytest_erp_sandbox.settings import ProdSettings, SandboxSettings, Settings
 
@@ -72,7 +73,7 @@ def test_no_toolbox_is_started_in_prods_namespace(kubernetes: Kubernetes, settin
     there = settings.sandbox.model_copy(update={"namespace": kubernetes.prod})
     with (
         pytest.raises(ClusterError, match="is in prod's namespace, where nothing is ever started"),
-        golden_claim(settings.model_copy(update={"sandbox": there}), print),
+        golden_claim(settings.model_copy(update={"sandbox": there}), Progress()),
     ):
         pytest.fail("there is no toolbox")
 
