@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ READY_WITHIN = timedelta(minutes=5)
 
 _CONFLICT = 409
 _ATTEMPTS = 5
+
+_PATIENCE = 60.0
+"""Seconds for which scaling back is tried again, as nobody else would do it."""
+
+_PAUSE = 1.0
+"""Seconds between two tries."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,9 @@ def scaled_down(
 ) -> Iterator[None]:
     """Scale ``workload`` to 0, wait until its pods are gone, and afterwards back to what it was, until it is ready.
 
-    Back also after an error or Ctrl-C; after an error it is awaited, too. The former count is written as an annotation
-    together with the 0, so that after a ``kill -9`` ``recover``, or the next run, puts it back.
+    Back also after an error or Ctrl-C; after an error it is awaited, too. Where the API server does not take that at
+    once, it is tried again. The former count is written as an annotation together with the 0, so that after a
+    ``kill -9`` ``recover``, or the next run, puts it back.
 
     Args:
         cluster: where it is.
@@ -79,9 +87,11 @@ def scaled_down(
         on_wait: is told what is waited for; and, after an error, what of this failed beside it.
 
     Raises:
-        ClusterError: it may not be scaled, or its pods do not end, or do not become ready again.
+        ClusterError: it may not be scaled, or its pods do not end, or do not become ready again; after an error inside
+            this is but a note of that one's.
     """
     _refuse_prod(workload, prods)
+    _read(cluster, workload)  # what is not there, or out of reach, is not to be put back for a minute
     try:
         if _scale_down(cluster, workload):
             on_wait(f"waiting for the pods of {workload} to end")
@@ -89,17 +99,13 @@ def scaled_down(
             lambda: _running(cluster, workload), timeout.total_seconds(), f"the pods of {workload} have not ended"
         )
         yield
-    except Exception:
-        try:
-            if _scale_back(cluster, workload) is not None:
+    except BaseException as error:
+        with _noted_on(error, on_wait):
+            put_back = _put_back(cluster, workload, on_wait, _PATIENCE)
+            if put_back is not None and isinstance(error, Exception):  # and not Ctrl-C
                 await_ready(cluster, workload, timeout, on_wait)
-        except ClusterError as another:
-            on_wait(str(another))  # it must not hide the first
         raise
-    except BaseException:
-        _scale_back(cluster, workload)
-        raise
-    _scale_back(cluster, workload)
+    _put_back(cluster, workload, on_wait, _PATIENCE)
     await_ready(cluster, workload, timeout, on_wait)
 
 
@@ -169,6 +175,44 @@ def _scale_down(cluster: Cluster, workload: Workload) -> bool:
         return {"metadata": {"annotations": {REPLICAS: str(former)}}, "spec": {"replicas": 0}}
 
     return _patch(cluster, workload, change) is not None
+
+
+def _put_back(cluster: Cluster, workload: Workload, on_wait: Callable[[str], None], patience: float) -> int | None:
+    """Scale back, for ``patience`` seconds again and again where the API server is busy or cannot be reached."""
+    deadline, is_told = time.monotonic() + patience, False
+    try:
+        while True:
+            try:
+                return _scale_back(cluster, workload)
+            except ClusterError as error:
+                if not _passes(error) or time.monotonic() >= deadline:
+                    raise ClusterError(
+                        f"{workload} may still be scaled to 0: {error}", hint="`erp-sandbox recover` puts it back."
+                    ) from None
+                if not is_told:
+                    on_wait(f"{workload} cannot be scaled back yet, and it is tried again: {error}")
+                is_told = True
+            time.sleep(_PAUSE)
+    except KeyboardInterrupt as interrupt:
+        if patience:  # the write may not have been made: once more, and only once
+            with _noted_on(interrupt, on_wait):
+                _put_back(cluster, workload, on_wait, 0)
+        raise
+
+
+def _passes(error: ClusterError) -> bool:
+    """Whether the same call may be answered a moment later: somebody else wrote, too many calls, out of reach, 5xx."""
+    return error.status in (0, _CONFLICT, 429) or error.status >= 500
+
+
+@contextmanager
+def _noted_on(first: BaseException, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Let nothing that fails here hide ``first``: it is noted there, and told, as notes are not shown everywhere."""
+    try:
+        yield
+    except ClusterError as another:
+        first.add_note(str(another))
+        on_wait(str(another))
 
 
 def _scale_back(cluster: Cluster, workload: Workload) -> int | None:

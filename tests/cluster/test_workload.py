@@ -6,12 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import urllib3
+from kubernetes.client import ApiException
 
 from pytest_erp_sandbox import ClusterError, SettingsError
+from pytest_erp_sandbox.cluster import workload as workload_module
 from pytest_erp_sandbox.cluster.workload import REPLICAS, Workload, await_ready, ready_pod, recover, scaled_down
 
 from .kubernetes import KUBECONFIG, Kubernetes, until
@@ -78,6 +82,100 @@ def test_that_it_does_not_become_ready_hides_no_error(kubernetes: Kubernetes) ->
         raise RuntimeError("first")
     assert "scaled back, but is not ready within 8 s: 0 of 1 pods are ready" in told[-1]
     assert state(kubernetes, workload) == (1, None)
+
+
+@pytest.fixture
+def fail_to_scale_back(kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Answers of a cluster that is in trouble, instead of its own, to the first writes that would scale back."""
+    patch = kubernetes.cluster.apps.patch_namespaced_deployment
+
+    def arrange(fault: BaseException, times: int) -> None:
+        left = [fault] * times
+
+        def answer(name: str, namespace: str, body: Any, **options: Any) -> Any:
+            if body["spec"]["replicas"] and left:
+                raise left.pop()
+            return patch(name, namespace, body, **options)
+
+        monkeypatch.setattr(kubernetes.cluster.apps, "patch_namespaced_deployment", answer)
+
+    return arrange
+
+
+BUSY, FORBIDDEN = ApiException(status=503, reason="etcd has no leader"), ApiException(status=403, reason="no")
+REFUSED = urllib3.exceptions.ProtocolError("Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("fault", "times"), [(ApiException(status=409), 6), (ApiException(status=429), 2), (BUSY, 2), (REFUSED, 2)]
+)
+def test_scaling_back_is_tried_again_where_the_cluster_does_not_take_it(
+    kubernetes: Kubernetes, erp: Workload, fail_to_scale_back: Callable[..., None], fault: Exception, times: int
+) -> None:
+    told: list[str] = []
+    fail_to_scale_back(fault, times)
+    with scaled_down(kubernetes.cluster, erp, prods=[], on_wait=told.append):
+        pass
+    assert state(kubernetes, erp) == (2, None)
+    assert len([line for line in told if "cannot be scaled back yet, and it is tried again" in line]) == 1
+
+
+@pytest.mark.parametrize(("fault", "patience"), [(FORBIDDEN, 60), (BUSY, 1)])
+def test_that_it_cannot_be_scaled_back_is_an_error_that_says_what_to_do(
+    kubernetes: Kubernetes,
+    erp: Workload,
+    fail_to_scale_back: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: ApiException,
+    patience: float,
+) -> None:
+    monkeypatch.setattr(workload_module, "_PATIENCE", patience)
+    fail_to_scale_back(fault, 10)
+    with (
+        pytest.raises(ClusterError, match=rf"may still be scaled to 0: .*{fault.reason}(.|\n)*→ `erp-sandbox recover`"),
+        scaled_down(kubernetes.cluster, erp, prods=[]),
+    ):
+        pass
+    monkeypatch.undo()
+    assert recover(kubernetes.cluster, erp, prods=[]) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_that_it_cannot_be_scaled_back_hides_no_error_and_no_ctrl_c(
+    kubernetes: Kubernetes,
+    erp: Workload,
+    fail_to_scale_back: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    told: list[str] = []
+    fail_to_scale_back(FORBIDDEN, 1)
+    with pytest.raises(error) as failure, scaled_down(kubernetes.cluster, erp, prods=[], on_wait=told.append):
+        raise error
+    (note,) = failure.value.__notes__
+    assert note.endswith("`erp-sandbox recover` puts it back.")
+    assert told[-1] == note
+    assert recover(kubernetes.cluster, erp, prods=[]) == 2
+
+
+@pytest.mark.parametrize("faults", [1, 2], ids=["once", "twice"])
+def test_ctrl_c_while_it_is_scaled_back_does_not_leave_it_at_0(
+    kubernetes: Kubernetes, erp: Workload, fail_to_scale_back: Callable[..., None], faults: int
+) -> None:
+    """A second one is somebody who will not wait, and can have it: the next run, or ``recover``, puts it back."""
+    fail_to_scale_back(KeyboardInterrupt(), faults)
+    with pytest.raises(KeyboardInterrupt), scaled_down(kubernetes.cluster, erp, prods=[]):
+        pass
+    assert state(kubernetes, erp) == ((2, None) if faults == 1 else (0, "2"))
+    assert recover(kubernetes.cluster, erp, prods=[]) == (None if faults == 1 else 2)
+
+
+def test_after_ctrl_c_its_pods_are_not_awaited(kubernetes: Kubernetes, erp: Workload) -> None:
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt), scaled_down(kubernetes.cluster, erp, prods=[], on_wait=told.append):
+        raise KeyboardInterrupt
+    assert told == [f"waiting for the pods of {erp} to end"]
+    assert state(kubernetes, erp) == (2, None)
 
 
 def test_one_that_was_at_0_stays_there(kubernetes: Kubernetes) -> None:
