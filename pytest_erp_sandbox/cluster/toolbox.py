@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ClusterError
 from ..progress import human_size
@@ -21,11 +21,11 @@ __all__ = ["CACHE", "ENDS_WITHIN", "OTHER_USER", "Toolbox", "ToolboxImage", "rem
 CACHE = "/cache"
 """Where the volume is mounted in the pod."""
 
+_CONTAINER = "toolbox"
 _LABELS = {LABEL: "erp-sandbox", "app.kubernetes.io/component": "toolbox"}
 _SELECTOR = ",".join(f"{key}={value}" for key, value in _LABELS.items())
 _SCRATCH = "/tmp"  # noqa: S108 - of the pod's own
 
-_ENDED = ("Succeeded", "Failed")
 _STARTING = timedelta(minutes=15)
 """A toolbox that has not started for so long is nobody's any more."""
 
@@ -153,7 +153,7 @@ def toolbox(
     require_usable(cluster, namespace, claim)
     remove_orphans(cluster, namespace)
     name = f"erp-sandbox-toolbox-{secrets.token_hex(4)}"
-    pod = PodReference(namespace, name)
+    pod = PodReference(namespace, name, _CONTAINER)
     try:
         ask(
             cluster.core.create_namespaced_pod,
@@ -210,7 +210,8 @@ def _remove_ended(cluster: Cluster, namespace: str) -> tuple[list[str], bool]:
     for each in found.items:
         # One that is running has its maker: it would have ended with it.
         age = datetime.now(UTC) - each.metadata.creation_timestamp
-        if each.status.phase in _ENDED or (each.status.phase == "Pending" and age > _STARTING):
+        state = _state(each)
+        if state == "ended" or (state == "starting" and age > _STARTING):
             _delete(cluster, namespace, each.metadata.name)
             removed.append(each.metadata.name)
     return removed, len(removed) < len(found.items)
@@ -219,7 +220,7 @@ def _remove_ended(cluster: Cluster, namespace: str) -> tuple[list[str], bool]:
 def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dict[str, Any]:
     """A pod that the ``restricted`` pod security standard admits."""
     container = {
-        "name": "toolbox",
+        "name": _CONTAINER,
         "image": image.image,
         "imagePullPolicy": image.pull_policy,
         "command": ["sh", "-c", _MAIN, "sh", _SCRATCH],
@@ -263,14 +264,23 @@ def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dic
     }
 
 
+def _state(found: Any) -> Literal["starting", "running", "ended"]:
+    """How a toolbox is; by its own container, as those that others put beside it (a service mesh) go on without it."""
+    own = next((each.state for each in found.status.container_statuses or () if each.name == _CONTAINER), None)
+    if found.status.phase in ("Succeeded", "Failed") or (own and own.terminated):
+        return "ended"
+    return "running" if own and own.running else "starting"
+
+
 def _not_running(cluster: Cluster, pod: PodReference) -> str | None:
-    status = ask(cluster.core.read_namespaced_pod, pod.name, pod.namespace, doing=f"looking at {pod} (verb get)").status
-    if status.phase == "Running":
+    found = ask(cluster.core.read_namespaced_pod, pod.name, pod.namespace, doing=f"looking at {pod} (verb get)")
+    state, status = _state(found), found.status
+    if state == "running":
         return None
     waiting = [each.state.waiting for each in status.container_statuses or () if each.state and each.state.waiting]
     reasons = [f"{each.reason}: {each.message}" for each in waiting if each.message]
     reasons += [each.message for each in status.conditions or () if each.status != "True" and each.message]
-    if status.phase in _ENDED:
+    if state == "ended":
         raise ClusterError(f"{pod} has ended at once: {status.message or '; '.join(reasons) or status.phase}")
     return "; ".join(reasons) or f"it is {status.phase}"
 

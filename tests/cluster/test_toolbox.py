@@ -87,15 +87,15 @@ def test_the_pod_is_gone_afterwards_also_after_an_error(kubernetes: Kubernetes, 
     until(lambda: names[0] not in kubernetes.pods(kubernetes.sandbox, SELECTOR), "the pod is gone")
 
 
-def test_the_pod_of_a_killed_run_ends_by_itself_and_the_next_run_removes_it(
-    kubernetes: Kubernetes, golden: str, box: Toolbox
-) -> None:
+def killed(kubernetes: Kubernetes, golden: str, before: str = "") -> str:
+    """A run that is killed with ``kill -9`` while a program runs in its toolbox; returns the pod's name."""
     code = f"""
 from pathlib import Path
 from pytest_erp_sandbox.cluster.api import connect_cluster
 from pytest_erp_sandbox.cluster.toolbox import ToolboxImage, toolbox
 cluster = connect_cluster(Path({KUBECONFIG!r}))
 image = ToolboxImage({IMAGE!r})
+{before}
 with toolbox(cluster, {kubernetes.sandbox!r}, {golden!r}, image) as box:
     print(box.pod.name, flush=True)
     box.run(["sleep", "1000"], doing="something long")
@@ -105,6 +105,13 @@ with toolbox(cluster, {kubernetes.sandbox!r}, {golden!r}, image) as box:
     name = process.stdout.readline().decode().strip()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    return name
+
+
+def test_the_pod_of_a_killed_run_ends_by_itself_and_the_next_run_removes_it(
+    kubernetes: Kubernetes, golden: str, box: Toolbox
+) -> None:
+    name = killed(kubernetes, golden)
 
     def phase() -> str:
         pod: Any = kubernetes.cluster.core.read_namespaced_pod(name, kubernetes.sandbox)
@@ -115,6 +122,30 @@ with toolbox(cluster, {kubernetes.sandbox!r}, {golden!r}, image) as box:
     until(lambda: name not in kubernetes.pods(kubernetes.sandbox, SELECTOR), "the pod is gone")
     # That of a run that is alive is left alone.
     assert box.run(["echo", "alive"], doing="the test") == "alive\n"
+
+
+def test_containers_that_others_put_beside_it_neither_take_its_place_nor_keep_it(
+    kubernetes: Kubernetes, golden: str
+) -> None:
+    """The second container stands for what admission webhooks add: Istio's and Linkerd's proxies, Vault's agent."""
+    beside = """
+from pytest_erp_sandbox.cluster import toolbox as module
+pod = module._pod
+def with_sidecar(*arguments):
+    body = pod(*arguments)
+    own = body["spec"]["containers"][0]
+    body["spec"]["containers"].insert(0, {"name": "proxy", "image": own["image"], "command": ["sleep", "infinity"]})
+    return body
+module._pod = with_sidecar
+"""
+    name = killed(kubernetes, golden, beside)
+
+    def pod() -> Any:
+        return kubernetes.cluster.core.read_namespaced_pod(name, kubernetes.sandbox)
+
+    until(lambda: any(each.state.terminated for each in pod().status.container_statuses), "its own container has ended")
+    assert pod().status.phase == "Running"
+    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox) == [name]
 
 
 def test_a_claim_that_is_missing_is_named(kubernetes: Kubernetes) -> None:
