@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from ..errors import ClusterError
@@ -26,8 +27,9 @@ _LABELS = {LABEL: "erp-sandbox", "app.kubernetes.io/component": "toolbox"}
 _SELECTOR = ",".join(f"{key}={value}" for key, value in _LABELS.items())
 _SCRATCH = "/tmp"  # noqa: S108 - of the pod's own
 
-_STARTING = timedelta(minutes=15)
-"""A toolbox that has not started for so long is nobody's any more."""
+_STARTS_WITHIN = timedelta(minutes=5)
+_GIVEN_UP = _STARTS_WITHIN + timedelta(minutes=1)
+"""A toolbox that has not started for so long is nobody's: whoever made it has given it up, or was killed."""
 
 _BEAT = 0.5
 """Seconds from one look to the next."""
@@ -125,7 +127,7 @@ def toolbox(
     *,
     prods: Collection[str] = (),
     deadline: timedelta = timedelta(hours=2),
-    timeout: timedelta = timedelta(minutes=5),
+    timeout: timedelta = _STARTS_WITHIN,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Toolbox]:
     """Start a toolbox with the claim mounted; it ends with this context, and by itself after ``deadline``.
@@ -139,7 +141,7 @@ def toolbox(
         image: what the pod is made of.
         prods: prod's namespaces, in which no pod is ever started.
         deadline: after it the cluster ends the pod.
-        timeout: how long its start may take.
+        timeout: how long its start may take; not longer than without it, or others take the pod for nobody's.
         on_wait: is told what is waited for.
 
     Raises:
@@ -177,13 +179,19 @@ def toolbox(
             _delete(cluster, namespace, name)
 
 
-def remove_orphans(cluster: Cluster, namespace: str, patience: timedelta = timedelta(0)) -> list[str]:
+def remove_orphans(
+    cluster: Cluster,
+    namespace: str,
+    patience: timedelta = timedelta(0),
+    on_left: Callable[[str], None] = lambda _: None,
+) -> list[str]:
     """Remove toolboxes that nobody uses any more; those of runs that are alive are left alone.
 
     Args:
         cluster: where.
         namespace: the sandbox's.
         patience: how long those that run may take to end, as they do when their run was killed.
+        on_left: is told which are left at the end, and why.
 
     Returns:
         Their names.
@@ -194,27 +202,38 @@ def remove_orphans(cluster: Cluster, namespace: str, patience: timedelta = timed
     deadline = time.monotonic() + patience.total_seconds()
     removed: list[str] = []
     while True:
-        gone, are_left = _remove_ended(cluster, namespace)
+        gone, left = _remove_ended(cluster, namespace)
         removed += [name for name in gone if name not in removed]
-        if not are_left or time.monotonic() > deadline:
+        if not left or time.monotonic() > deadline:
+            for each in left:
+                on_left(each)
             return removed
         time.sleep(_BEAT)
 
 
-def _remove_ended(cluster: Cluster, namespace: str) -> tuple[list[str], bool]:
-    """Remove those that nobody uses; returns their names, and whether others are left."""
-    found = ask(
-        cluster.core.list_namespaced_pod, namespace, label_selector=_SELECTOR, doing="listing toolboxes (verb list)"
+def _remove_ended(cluster: Cluster, namespace: str) -> tuple[list[str], list[str]]:
+    """Remove those that nobody uses; returns their names, and which are left, and why."""
+    found, _, headers = ask(
+        cluster.core.list_namespaced_pod_with_http_info,
+        namespace,
+        label_selector=_SELECTOR,
+        doing="listing toolboxes (verb list)",
     )
-    removed = []
+    now = parsedate_to_datetime(headers["Date"])  # the clock here may be another one
+    removed, left = [], []
     for each in found.items:
-        # One that is running has its maker: it would have ended with it.
-        age = datetime.now(UTC) - each.metadata.creation_timestamp
-        state = _state(each)
-        if state == "ended" or (state == "starting" and age > _STARTING):
-            _delete(cluster, namespace, each.metadata.name)
-            removed.append(each.metadata.name)
-    return removed, len(removed) < len(found.items)
+        name, age, state = each.metadata.name, now - each.metadata.creation_timestamp, _state(each)
+        if state == "ended" or (state == "starting" and age > _GIVEN_UP):
+            _delete(cluster, namespace, name)
+            removed.append(name)
+        elif state == "running":  # it has its maker: it would have ended with it
+            left.append(f"{PodReference(namespace, name)} is left: a run uses it")
+        else:
+            left.append(
+                f"{PodReference(namespace, name)} is left: a run may wait for its start, until it is"
+                f" {_GIVEN_UP.total_seconds():.0f} s old; it is {age.total_seconds():.0f} s old: {_waits_for(each)}"
+            )
+    return removed, left
 
 
 def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dict[str, Any]:
@@ -274,14 +293,18 @@ def _state(found: Any) -> Literal["starting", "running", "ended"]:
 
 def _not_running(cluster: Cluster, pod: PodReference) -> str | None:
     found = ask(cluster.core.read_namespaced_pod, pod.name, pod.namespace, doing=f"looking at {pod} (verb get)")
-    state, status = _state(found), found.status
-    if state == "running":
-        return None
+    state = _state(found)
+    if state == "ended":
+        raise ClusterError(f"{pod} has ended at once: {found.status.message or _waits_for(found)}")
+    return None if state == "running" else _waits_for(found)
+
+
+def _waits_for(found: Any) -> str:
+    """What keeps a toolbox from running."""
+    status = found.status
     waiting = [each.state.waiting for each in status.container_statuses or () if each.state and each.state.waiting]
     reasons = [f"{each.reason}: {each.message}" for each in waiting if each.message]
     reasons += [each.message for each in status.conditions or () if each.status != "True" and each.message]
-    if state == "ended":
-        raise ClusterError(f"{pod} has ended at once: {status.message or '; '.join(reasons) or status.phase}")
     return "; ".join(reasons) or f"it is {status.phase}"
 
 

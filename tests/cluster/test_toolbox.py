@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
 import pytest
 
 from pytest_erp_sandbox import ClusterError
+from pytest_erp_sandbox.cluster import toolbox as toolbox_module
 from pytest_erp_sandbox.cluster.toolbox import Toolbox, ToolboxImage, remove_orphans, toolbox
 from pytest_erp_sandbox.cluster.volume import require_usable
 
@@ -146,6 +149,41 @@ module._pod = with_sidecar
     until(lambda: any(each.state.terminated for each in pod().status.container_statuses), "its own container has ended")
     assert pod().status.phase == "Running"
     assert remove_orphans(kubernetes.cluster, kubernetes.sandbox) == [name]
+
+
+@pytest.fixture
+def starting(kubernetes: Kubernetes, golden: str) -> str:
+    """A pod as it is left where a run was killed while it waited for the start."""
+    body: Any = toolbox_module._pod("starting", golden, ToolboxImage("local/missing:1"), timedelta(hours=1))
+    kubernetes.cluster.core.create_namespaced_pod(kubernetes.sandbox, body)
+
+    def waits_for() -> str:
+        return toolbox_module._waits_for(kubernetes.cluster.core.read_namespaced_pod("starting", kubernetes.sandbox))
+
+    until(lambda: "missing" in waits_for(), "its image is not found")
+    return "starting"
+
+
+def test_one_that_starts_is_let_alone_for_as_long_as_its_run_may_wait_for_it(
+    kubernetes: Kubernetes, box: Toolbox, starting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's date stands for the minutes that pass."""
+    core: Any = kubernetes.cluster.core
+    listing, minutes, told = core.list_namespaced_pod_with_http_info, 5, list[str]()
+
+    def minutes_later(*arguments: Any, **options: Any) -> Any:
+        found, status, headers = listing(*arguments, **options)
+        date = parsedate_to_datetime(headers["Date"]) + timedelta(minutes=minutes)
+        return found, status, {"Date": format_datetime(date, usegmt=True)}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(core, "list_namespaced_pod_with_http_info", minutes_later)
+        assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, on_left=told.append) == []
+        minutes = 6
+        assert remove_orphans(kubernetes.cluster, kubernetes.sandbox) == [starting]
+    in_use, in_making = sorted(told, key=len)
+    assert in_use == f"{box.pod} is left: a run uses it"
+    assert re.match(rf"pod .*/{starting} is left: .* until it is 360 s old; it is 3\d\d s old: .*image", in_making)
 
 
 def test_a_claim_that_is_missing_is_named(kubernetes: Kubernetes) -> None:
