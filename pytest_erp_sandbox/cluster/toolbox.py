@@ -25,6 +25,9 @@ CACHE = "/cache"
 _CONTAINER = "toolbox"
 _LABELS = {LABEL: "erp-sandbox", "app.kubernetes.io/component": "toolbox"}
 _SELECTOR = ",".join(f"{key}={value}" for key, value in _LABELS.items())
+_CLAIM = "pytest-erp-sandbox/claim"
+"""The label that has the claim's name, as much of it as a label may have."""
+
 _SCRATCH = "/tmp"  # noqa: S108 - of the pod's own
 
 _STARTS_WITHIN = timedelta(minutes=5)
@@ -258,10 +261,18 @@ def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dic
             {"name": "scratch", "mountPath": _SCRATCH},
         ],
     }
+    labels = {**_LABELS, _CLAIM: claim[:63].rstrip("-.")}
+    # Most volumes are on one node at a time: a second toolbox can mount them only there. No more than preferred: others
+    # can be mounted anywhere, and a node may be full.
+    beside_others = {
+        "weight": 100,
+        "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}},
+    }
     return {
-        "metadata": {"name": name, "labels": _LABELS},
+        "metadata": {"name": name, "labels": labels},
         "spec": {
             "containers": [container],
+            "affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [beside_others]}},
             "restartPolicy": "Never",
             "activeDeadlineSeconds": int(deadline.total_seconds()),
             "terminationGracePeriodSeconds": 0,

@@ -186,6 +186,20 @@ def test_one_that_starts_is_let_alone_for_as_long_as_its_run_may_wait_for_it(
     assert re.match(rf"pod .*/{starting} is left: .* until it is 360 s old; it is 3\d\d s old: .*image", in_making)
 
 
+def test_two_on_one_claim_run_at_once_and_want_to_be_on_one_node(kubernetes: Kubernetes) -> None:
+    """Also where the claim's name is longer than a label may be, and would be cut behind a dot."""
+    name = claim(kubernetes, f"{'a' * 62}.golden")
+    with started(kubernetes, name) as first, started(kubernetes, name) as second:
+        for box in (first, second):
+            assert box.run(["echo", "runs"], doing="the test") == "runs\n"
+        pod: Any = kubernetes.cluster.core.read_namespaced_pod(second.pod.name, kubernetes.sandbox)
+        (preferred,) = pod.spec.affinity.pod_affinity.preferred_during_scheduling_ignored_during_execution
+        term = preferred.pod_affinity_term
+        assert term.topology_key == "kubernetes.io/hostname"
+        selector = ",".join(f"{key}={value}" for key, value in term.label_selector.match_labels.items())
+        assert set(kubernetes.pods(kubernetes.sandbox, selector)) == {first.pod.name, second.pod.name}
+
+
 def test_a_claim_that_is_missing_is_named(kubernetes: Kubernetes) -> None:
     with pytest.raises(ClusterError, match='"missing" not found') as failure, started(kubernetes, "missing"):
         pytest.fail("there is no volume")
