@@ -155,7 +155,7 @@ def toolbox(
             f"PVC {namespace}/{claim} is in prod's namespace, where nothing is ever started; nothing was changed",
             hint="Let the sandbox, and its golden dumps, have a namespace of their own.",
         )
-    require_usable(cluster, namespace, claim)
+    require_usable(cluster, namespace, claim, on_wait)
     remove_orphans(cluster, namespace)
     name = f"erp-sandbox-toolbox-{secrets.token_hex(4)}"
     pod = PodReference(namespace, name, _CONTAINER)

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster import toolbox as toolbox_module
+from pytest_erp_sandbox.cluster import volume as volume_module
 from pytest_erp_sandbox.cluster.toolbox import Toolbox, ToolboxImage, remove_orphans, toolbox
 from pytest_erp_sandbox.cluster.volume import require_usable
 
@@ -212,10 +213,25 @@ def test_a_claim_that_can_only_be_read_is_refused(kubernetes: Kubernetes) -> Non
         require_usable(kubernetes.cluster, kubernetes.sandbox, name)
 
 
-def test_a_claim_without_a_volume_is_said(kubernetes: Kubernetes) -> None:
-    name = claim(kubernetes, "unbound", storageClassName="none")
+def test_a_claim_without_a_volume_is_said_at_once_and_by_the_error(kubernetes: Kubernetes) -> None:
+    name, told = claim(kubernetes, "unbound", storageClassName="none"), list[str]()
     with (
         pytest.raises(ClusterError, match=r"does not start within 4 s: .*unbound.*PersistentVolumeClaim"),
+        started(kubernetes, name, timeout=timedelta(seconds=4), on_wait=told.append),
+    ):
+        pytest.fail("there is no volume")
+    assert told[0] == (
+        f"PVC {kubernetes.sandbox}/{name} is not bound yet: it waits for a volume of its storage class, none"
+    )
+
+
+def test_no_pod_is_started_for_a_claim_that_nothing_makes_a_volume_for(
+    kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_module, "_BOUND_WITHIN", 1)
+    name = claim(kubernetes, "classless", storageClassName="")
+    with (
+        pytest.raises(ClusterError, match=r"classless was not bound within 1 s: it has no storage class"),
         started(kubernetes, name, timeout=timedelta(seconds=4)),
     ):
         pytest.fail("there is no volume")
