@@ -148,8 +148,7 @@ def ready_pod(cluster: Cluster, workload: Workload) -> str:
         ClusterError: there is none.
     """
     for pod in _pods(cluster, workload):
-        conditions = {each.type: each.status for each in pod.status.conditions or ()}
-        if conditions.get("Ready") == "True" and pod.metadata.deletion_timestamp is None:
+        if _is_ready(pod):
             return str(pod.metadata.name)
     raise ClusterError(f"{workload} has no pod that is ready", hint="Scale it up, or see what its pods wait for.")
 
@@ -293,12 +292,18 @@ def _running(cluster: Cluster, workload: Workload) -> str | None:
 
 def _unready(cluster: Cluster, workload: Workload) -> str | None:
     found = _read(cluster, workload)
-    wanted, status = found.spec.replicas or 0, found.status
-    ready = status.ready_replicas or 0
-    if (status.observed_generation or 0) >= found.metadata.generation and ready >= wanted:
+    pods = _pods(cluster, workload)
+    # Counted: the workload's own count may be an old one for a while, of the pods that were there before.
+    wanted, ready = found.spec.replicas or 0, sum(_is_ready(pod) for pod in pods)
+    if (found.status.observed_generation or 0) >= found.metadata.generation and ready >= wanted:
         return None
-    reasons = {reason for pod in _pods(cluster, workload) for reason in _reasons(pod)}
+    reasons = {reason for pod in pods for reason in _reasons(pod)}
     return f"{ready} of {wanted} pods are ready" + (f" ({', '.join(sorted(reasons))})" if reasons else "")
+
+
+def _is_ready(pod: Any) -> bool:
+    conditions = {each.type: each.status for each in pod.status.conditions or ()}
+    return conditions.get("Ready") == "True" and pod.metadata.deletion_timestamp is None
 
 
 def _reasons(pod: Any) -> Iterator[str]:

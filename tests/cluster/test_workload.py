@@ -33,6 +33,13 @@ def state(kubernetes: Kubernetes, workload: Workload) -> tuple[int, str | None]:
     return found.spec.replicas, (found.metadata.annotations or {}).get(REPLICAS)
 
 
+def ready(kubernetes: Kubernetes, workload: Workload) -> int:
+    """How many of its pods are ready."""
+    found: Any = kubernetes.cluster.core.list_namespaced_pod(workload.namespace, label_selector=f"app={workload.name}")
+    conditions = [condition for pod in found.items for condition in pod.status.conditions or ()]
+    return sum(condition.type == "Ready" and condition.status == "True" for condition in conditions)
+
+
 @pytest.fixture(scope="module")
 def erp(kubernetes: Kubernetes) -> Workload:
     workload = kubernetes.workload(kubernetes.sandbox, "erp", replicas=2)
@@ -65,8 +72,7 @@ def test_after_an_error_it_is_ready_again(kubernetes: Kubernetes) -> None:
     await_ready(kubernetes.cluster, workload, SOON)
     with pytest.raises(RuntimeError, match="first"), scaled_down(kubernetes.cluster, workload, prods=[]):
         raise RuntimeError("first")
-    found: Any = kubernetes.cluster.apps.read_namespaced_deployment(workload.name, workload.namespace)
-    assert found.status.ready_replicas == 2
+    assert ready(kubernetes, workload) == 2
 
 
 def test_that_it_does_not_become_ready_hides_no_error(kubernetes: Kubernetes) -> None:
@@ -255,6 +261,26 @@ def test_one_that_does_not_become_ready_says_why(kubernetes: Kubernetes) -> None
     ):
         pass
     assert state(kubernetes, workload) == (1, None)
+
+
+def test_ready_are_pods_that_are_there_and_not_those_that_were_counted_before(
+    kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count stands for a controller that has not noticed yet that its former pods are gone."""
+    workload = kubernetes.workload(kubernetes.sandbox, "counted", replicas=2)
+    await_ready(kubernetes.cluster, workload, SOON)
+    apps: Any = kubernetes.cluster.apps
+    read = apps.read_namespaced_deployment
+
+    def with_the_former_count(*arguments: Any, **options: Any) -> Any:
+        found = read(*arguments, **options)
+        found.status.ready_replicas = 2
+        return found
+
+    monkeypatch.setattr(apps, "read_namespaced_deployment", with_the_former_count)
+    with scaled_down(kubernetes.cluster, workload, prods=[]):
+        pass
+    assert ready(kubernetes, workload) == 2
 
 
 def test_a_write_by_somebody_else_in_between_is_not_lost(kubernetes: Kubernetes, erp: Workload) -> None:
