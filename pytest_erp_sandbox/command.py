@@ -213,7 +213,7 @@ def recover(call: _Call) -> None:
             else:
                 done = "nothing to recover" if replicas is None else f"the ERP is scaled to {replicas} again"
                 click.echo(f"{place.name}: {done}")
-        for name in toolboxes_removed(settings):
+        for name in toolboxes_removed(settings, click.echo):
             click.echo(f"pod {name} is removed")
     if failures:
         sys.exit(1)

@@ -254,8 +254,8 @@ def golden_claim(settings: Settings, progress: Progress) -> Iterator[GoldenClaim
         yield golden
 
 
-def toolboxes_removed(settings: Settings) -> list[str]:
-    """Remove the toolbox pods that killed runs have left; returns their names.
+def toolboxes_removed(settings: Settings, on_left: Callable[[str], None]) -> list[str]:
+    """Remove the toolbox pods that killed runs have left; returns their names, and tells which others there are.
 
     Raises:
         ClusterError: they may not be listed or removed.
@@ -266,7 +266,7 @@ def toolboxes_removed(settings: Settings) -> list[str]:
 
     namespace = settings.claim_namespace
     assert namespace is not None  # the settings are complete
-    return remove_orphans(cluster_of(settings), namespace, ENDS_WITHIN)
+    return remove_orphans(cluster_of(settings), namespace, ENDS_WITHIN, on_left)
 
 
 def documents_of_prod(settings: Settings, folders: tuple[str, ...]) -> ProdDocuments:

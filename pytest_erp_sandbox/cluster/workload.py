@@ -186,10 +186,11 @@ def _put_back(cluster: Cluster, workload: Workload, on_wait: Callable[[str], Non
             except ClusterError as error:
                 if not _passes(error) or time.monotonic() >= deadline:
                     raise ClusterError(
-                        f"{workload} may still be scaled to 0: {error}", hint="`erp-sandbox recover` puts it back."
+                        f"{workload} may still be scaled to 0: {error.args[0]}",
+                        hint="`erp-sandbox recover` puts it back.",
                     ) from None
                 if not is_told:
-                    on_wait(f"{workload} cannot be scaled back yet, and it is tried again: {error}")
+                    on_wait(f"{workload} cannot be scaled back yet, and it is tried again: {error.args[0]}")
                 is_told = True
             time.sleep(_PAUSE)
     except KeyboardInterrupt as interrupt:
