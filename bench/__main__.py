@@ -107,6 +107,11 @@ def _rewind_table(figures: dict[tuple[str, str], tuple[float, float, Figures]], 
         lambda _, __, f: f"{f.template / f.scenario:.0f} x",
     )
     row(
+        "… by hand, by who knows what it was",
+        "",
+        lambda _, shell, f: f"{f.by_hand:.1f} ms ({shell / f.by_hand:.0f} x, {f.template / f.by_hand:.0f} x)",
+    )
+    row(
         "… large ÷ small",
         "≤ 1.3",
         lambda version, _, f: f"{f.scenario / small[version]:.2f}" if version in small else "",

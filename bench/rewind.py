@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import psycopg
+from psycopg import sql
 
 from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal
@@ -34,6 +35,18 @@ UPDATE llx_const SET value = value || '1' WHERE rowid IN (SELECT rowid FROM llx_
 UPDATE llx_product SET label = label || '*' WHERE rowid IN (SELECT rowid FROM llx_product ORDER BY rowid LIMIT 5);
 DELETE FROM llx_user_rights WHERE rowid IN (SELECT rowid FROM llx_user_rights ORDER BY rowid LIMIT 1);
 """
+# The same undone by somebody who knows all of it beforehand, and proves nothing: no general way can be faster.
+_BY_HAND = """
+BEGIN;
+SET LOCAL synchronous_commit = off;
+DELETE FROM llx_socpeople WHERE rowid > {people};
+DELETE FROM llx_societe WHERE rowid > {parties};
+UPDATE llx_societe SET nom = rtrim(nom, '*') WHERE rowid IN (SELECT rowid FROM llx_societe ORDER BY rowid LIMIT 6);
+UPDATE llx_const SET value = left(value, -1) WHERE rowid IN (SELECT rowid FROM llx_const ORDER BY rowid LIMIT 10);
+UPDATE llx_product SET label = rtrim(label, '*') WHERE rowid IN (SELECT rowid FROM llx_product ORDER BY rowid LIMIT 5);
+INSERT INTO llx_user_rights SELECT * FROM kept;
+COMMIT;
+"""
 _BULK = "UPDATE llx_facturedet SET description = description || '*', qty = qty + 1 WHERE rowid <= 20000"
 _SINGLE = "UPDATE llx_societe SET nom = nom || '' WHERE rowid = (SELECT min(rowid) FROM llx_societe)"
 
@@ -47,6 +60,7 @@ class Figures:
         rows: how many rows that were.
         first: the first hundred of them; and ``last``, the last.
         growth: by how much the database grew in the second half of them.
+        by_hand: the same undone by who knows what it was, without a journal: what PostgreSQL itself takes.
         replica: the same in a session with ``session_replication_role = replica``.
         nothing: rewinding nothing.
         bulk: an update of many rows; with the journal; and its rewind.
@@ -61,6 +75,7 @@ class Figures:
     first: float
     last: float
     growth: int
+    by_hand: float
     replica: float
     nothing: float
     bulk: float
@@ -95,6 +110,7 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         rewinds = _Rewinds(bench.sandbox.lease.connection, bench.sandbox.lease.reader, place.role, writer)
         drop_journal(rewinds.connection, place.role)
         round_trip = _median(200, lambda: writer.execute(""))
+        by_hand = rewinds.by_hand(60)
         single, bulk = _median(200, rewinds.write_one), _median(rounds, rewinds.write_many)
         install = median(rewinds.install() for _ in range(rounds))
         rewinds.undo()
@@ -114,6 +130,7 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         first=median(early[:100]),
         last=median(late[-100:]),
         growth=growth,
+        by_hand=by_hand,
         replica=median(with_replica),
         nothing=nothing,
         bulk=bulk,
@@ -140,6 +157,22 @@ class _Rewinds:
         # As after a restore: there is none yet.
         drop_journal(self.connection, self.role)
         return _timed(lambda: install_journal(self.connection, self.role, _BASELINE))
+
+    def by_hand(self, times: int) -> float:
+        def last(table: str) -> int:
+            greatest = sql.SQL("SELECT max(rowid) FROM {}").format(sql.Identifier(table))
+            row = self.writer.execute(greatest).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        undo = _BY_HAND.format(people=last("llx_socpeople"), parties=last("llx_societe")).encode()
+        self.writer.execute("CREATE TEMP TABLE kept AS SELECT * FROM llx_user_rights ORDER BY rowid LIMIT 1")
+        took = []
+        for _ in range(times):
+            self.writer.execute(_SCENARIO)
+            took.append(_timed(lambda: self.writer.execute(undo)))
+        self.writer.execute("DROP TABLE kept")
+        return median(took)
 
     def write_one(self) -> None:
         self.writer.execute(_SINGLE)
