@@ -26,6 +26,15 @@ def archive(*entries: tuple[str, bytes, str], content: bytes = b"") -> bytes:
     return written.getvalue()
 
 
+def record(name: bytes, kind: bytes, content: bytes = b"", target: bytes = b"", **fields: bytes) -> bytes:
+    """A header as it comes, and what follows it: what no tar program would write, but anybody can send."""
+    size, magic = fields.get("size", b"%011o\0" % len(content)), fields.get("magic", b"ustar  \0")
+    header = name.ljust(100, b"\0") + b"0000755\0" + b"0000000\0" * 2 + size + b"00000000000\0" + b" " * 8 + kind
+    header = ((header + target).ljust(257, b"\0") + magic).ljust(345, b"\0") + fields.get("rest", b"")
+    header = header.ljust(512, b"\0")
+    return header[:148] + b"%06o\0 " % sum(header) + header[156:] + content + bytes(-len(content) % 512)
+
+
 def passed(whole: bytes, size: int = 10_000) -> bytes:
     """What passes of an archive that comes in pieces of this size."""
     return b"".join(CheckedTar((whole[at : at + size] for at in range(0, len(whole), size)), ["m", "n"]))
@@ -100,6 +109,68 @@ def test_nothing_of_an_entry_that_is_refused_has_passed() -> None:
     assert b"evil" not in b"".join(came)
 
 
+TOP, LEADS_OUT = record(b"m/", FOLDER), record(b"m/out", LINK, target=b"../..")
+DEEP = b"".join(record(name, FOLDER) for name in (b"m/a/", b"m/a/b/", b"m/a/b/c/"))
+UP = record(b"m/a/b/c/up", LINK, target=b"../../..")  # to m itself
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        # A long name: tar cuts at the first NUL, or at the length that was said.
+        record(b"@", b"L", b"m/link\0/x/y/z\0") + record(b"m/link", LINK, target=b"../../.."),
+        record(b"@", b"L", b"m/link\0/x/y/z") + record(b"m/link", LINK, target=b"../../.."),
+        record(b"@", b"L", b"m/x", size=b"00000000013\0")[:-509] + b"/y/z".ljust(509, b"\0") + LEADS_OUT,
+        record(b"@", b"K", b"x\0../../..\0") + record(b"m/link", LINK),
+        record(b"@", b"K", b"") + record(b"m/link", LINK, target=b"x"),
+        record(b"@", b"L", b"") + record(b"m/link", LINK, target=b"x"),
+        # GNU tar makes a folder of it, and reads its content as entries.
+        record(b"m/file/", FILE, LEADS_OUT),
+        record(b"m/file/", b"\0", LEADS_OUT),
+        record(b"m/file/", LINK, target=b"x"),
+        # So do both of these.
+        record(b"m/folder/", FOLDER, LEADS_OUT),
+        record(b"m/link", LINK, LEADS_OUT, target=b"x"),
+        record(b"m/file", FILE) + record(b"m/hard", HARD, LEADS_OUT, target=b"m/file"),
+        # busybox makes hard links of these.
+        record(b"m/file", FILE, target=b"/etc/passwd"),
+        record(b"@", b"K", b"/etc/passwd\0") + record(b"m/file", FILE),
+        # One more name for a link, in a folder less deep: whence it leads out.
+        DEEP + UP + record(b"m/up", HARD, target=b"m/a/b/c/up"),
+        DEEP + UP + record(b"m/to", LINK, target=b"a/b/c") + record(b"m/up", HARD, target=b"m/to/up"),
+        # busybox puts these bytes before the name, whatever the format; GNU tar where it is another one.
+        record(b"m/file", FILE, rest=b"../../.."),
+        record(b"m/file", FILE, rest=b"../../..", magic=b"ustar\00000"),
+        record(b"m/file", FILE, magic=bytes(8)),
+        # busybox takes it for the archive's end; GNU tar forgets the long name at an empty block.
+        record(b"@", b"L", b"m/file\0") + record(b"", FILE, LEADS_OUT),
+        record(b"@", b"L", b"m/a/b/c/link\0") + bytes(512) + LEADS_OUT,
+        bytes(512) + record(b"m/file", FILE),
+        # Numbers that not all read in the same way, or not at all.
+        *(
+            record(b"m/file", FILE, LEADS_OUT, size=size)
+            for size in (
+                b"0000000_1000",
+                b"+00000001000",
+                b"-00000001000",
+                b"0o0000001000",
+                b"\t00000001000",
+                b"0\x000000001000",
+                b" " * 12,
+                b"\x80\0\0\1\0\0\0\0\0\0\2\0",
+                b"\x81" + bytes(9) + b"\2\0",
+                b"\xff" * 10 + b"\2\0",
+            )
+        ),
+        # Of other programs: multi-volume, sparse, a volume's label, dumps of folders, pax.
+        *(record(b"m/file", kind) for kind in (b"7", b"A", b"D", b"M", b"N", b"S", b"V", b"X", b"Z", b"g", b"x")),
+    ],
+)
+def test_what_tar_programs_may_read_otherwise_is_refused(sent: bytes) -> None:
+    with pytest.raises(ClusterError, match=r"not a tar archive as|was not copied"):
+        passed(TOP + sent + bytes(1024))
+
+
 @pytest.mark.parametrize("size", [1, 7, 512, 513, 65536])
 def test_what_is_harmless_passes_byte_by_byte_in_pieces_of_any_size(size: int) -> None:
     whole = archive(
@@ -110,6 +181,7 @@ def test_what_is_harmless_passes_byte_by_byte_in_pieces_of_any_size(size: int) -
         ("m/a/b/link", LINK, "../../c"),
         (f"m/{'l' * 150}", LINK, "t" * 150),
         ("m/hard", HARD, "m/link"),
+        ("m/a/b/hard", HARD, "m/a/b/link"),
         ("m/..strange..", FILE, ""),
         content=b"x" * 700,
     )
