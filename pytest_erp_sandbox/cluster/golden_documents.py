@@ -45,7 +45,7 @@ def put_back(cluster: Cluster, sandbox: SandboxDocuments, prods: Collection[str]
 
     Raises:
         NotASandboxError: the folder is not marked as the sandbox's own, or is prod's.
-        ClusterError: there is no golden copy, or they are not what they were.
+        ClusterError: there is no golden copy, or it is one of other folders; or they are not what they were.
     """
     refuse_prod(sandbox, prods)
     golden, found = _look(cluster, sandbox)
@@ -69,6 +69,14 @@ def _look(cluster: Cluster, sandbox: SandboxDocuments) -> tuple[Listing, Listing
     golden = _read(sandbox, listings[: int(size)])
     if not golden:
         raise ClusterError(f"there is no golden copy of {sandbox} to put them back to", hint=_SYNC_THEM)
+    # What was not kept would count as added since, and be removed.
+    kept, wanted = {path for path in golden if b"/" not in path}, {_bytes(folder) for folder in sandbox.folders}
+    if kept != wanted:
+        raise ClusterError(
+            f"the golden copy of {sandbox} has {_shown(kept)}, but documents.folders has {_shown(wanted)};"
+            " nothing was changed",
+            hint=_SYNC_THEM,
+        )
     return golden, _read(sandbox, listings[int(size) :])
 
 
@@ -98,11 +106,15 @@ def _note_found(cluster: Cluster, sandbox: SandboxDocuments) -> None:
 
 
 def _not_put_back(sandbox: SandboxDocuments, wrong: Sequence[bytes]) -> ClusterError:
-    shown = ", ".join(repr(path.decode(errors="replace")) for path in wrong[:_FEW])
     return ClusterError(
-        f"{len(wrong)} of the documents in {sandbox} are not what they were, although they were put back: {shown}",
+        f"{len(wrong)} of the documents in {sandbox} are not what they were, although they were put back:"
+        f" {_shown(wrong[:_FEW])}",
         hint=f"Does anything write there between scenarios? {_SYNC_THEM}",
     )
+
+
+def _shown(paths: Collection[bytes]) -> str:
+    return ", ".join(repr(path.decode(errors="replace")) for path in sorted(paths))
 
 
 def _bytes(said: str) -> bytes:

@@ -68,6 +68,16 @@ def test_without_a_golden_copy_nothing_is_touched_and_a_sync_makes_it_none(
     assert ends.at(documents, "cat mycompany/new") == "new\n"
 
 
+@pytest.mark.parametrize("folders", [("mycompany", "facture"), ("facture",)], ids=["added", "another"])
+def test_folders_that_were_chosen_after_the_sync_are_not_touched(
+    ends: Ends, documents: SandboxDocuments, folders: tuple[str, ...]
+) -> None:
+    ends.at(documents, "mkdir facture && echo kept >facture/kept && echo new >mycompany/new")
+    with pytest.raises(ClusterError, match=r"has 'mycompany', but .* 'facture'(.|\n)*nothing was changed\n.*sync-docu"):
+        back(ends, replace(documents, folders=folders))
+    assert ends.at(documents, "cat facture/kept mycompany/new") == "kept\nnew\n"
+
+
 def test_a_folder_that_is_not_marked_as_the_sandboxs_own_is_not_touched(
     ends: Ends, documents: SandboxDocuments
 ) -> None:
