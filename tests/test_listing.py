@@ -66,13 +66,16 @@ class Folders:
             subprocess.run([shell[0], "--install", "-s", str(programs)], check=True)
             self._environment["PATH"] = str(programs)
 
-    def sh(self, text: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    def start(self, text: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [*self._shell, "-c", text, "sh", *arguments]
-        done = subprocess.run(
-            command, cwd=self.path, input=stdin, capture_output=True, check=False, env=self._environment
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        folder, pipe = self.path if self.path.exists() else self.path.parent, subprocess.PIPE
+        return subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment)
+
+    def sh(self, text: str, *arguments: str, stdin: bytes = b"") -> bytes:
+        with self.start(text, *arguments) as running:
+            said, complaint = running.communicate(stdin)
+        assert running.returncode == 0, complaint
+        return said
 
     def keep(self) -> None:
         (self.path / ".erp-sandbox").write_text(f"{OWNER}\n")
@@ -154,6 +157,30 @@ def test_without_the_marker_nothing_is_put_back(folders: Folders) -> None:
     with pytest.raises(AssertionError, match="the marker is gone"):
         folders.put_back()
     assert (folders.path / "top" / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["rm -r .erp-sandbox-golden", "ln -s /dev/full .erp-sandbox-golden/steps", 'rm -r "$PWD"'],
+    ids=["no golden copy", "no room", "no documents"],
+)
+def test_all_of_the_steps_are_read_even_where_they_cannot_be_taken(folders: Folders, fault: str) -> None:
+    """An older kubelet never tells of the end of a program that leaves some unread; and stdin stays open."""
+    folders.sh(fault)
+    steps = b"rtop/new\0" * 20_000  # more than a pipe holds
+    with folders.start(script("put_back"), str(folders.path), OWNER, script("list"), "top") as running:
+        assert running.stdin is not None
+        running.stdin.write(f"{len(steps)}\n".encode() + steps)
+        running.stdin.flush()
+        assert running.wait(30) == 1
+
+
+def test_steps_that_are_cut_off_are_not_taken(folders: Folders) -> None:
+    folders.sh("mkdir top/new && echo x >top/new/x && echo y >top/new/y")
+    steps = b"rtop/new/x\0"
+    with pytest.raises(AssertionError, match="the steps are cut off"):
+        folders.sh(script("put_back"), str(folders.path), OWNER, script("list"), "top", stdin=b"11\n" + steps[:8])
+    assert (folders.path / "top" / "new" / "y").exists()
 
 
 def test_a_listing_that_is_cut_off_is_refused(folders: Folders) -> None:

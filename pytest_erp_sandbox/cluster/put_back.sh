@@ -3,12 +3,23 @@
 #
 # stdin is a number of bytes on a line, then so many: the steps, each a letter and a path, ended by a NUL.
 set -u
-cd -- "$1" || exit 1
-owner=$2 list=$3
+documents=$1 owner=$2 list=$3
 shift 3
 golden=.erp-sandbox-golden
 # All of it, whatever happens: older kubelets never tell of the end of a command that leaves some unread.
-read -r size && head -c "$size" >"$golden/steps" || exit 1
+read -r size || exit 1
+head -c "$size" | {
+    cd -- "$documents" && cat >"$golden/steps"
+    code=$?
+    cat >/dev/null
+    exit $code
+} || exit 1
+cd -- "$documents" || exit 1
+# A path that is cut off is another one.
+if [ "$(wc -c <"$golden/steps")" != "$size" ]; then
+    echo "the steps are cut off" >&2
+    exit 1
+fi
 if [ "$(cat .erp-sandbox)" != "$owner" ]; then
     echo "the marker is gone" >&2
     exit 1

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
 
 from pytest_erp_sandbox import ClusterError, NotASandboxError
 from pytest_erp_sandbox.cluster import golden_documents
+from pytest_erp_sandbox.cluster.api import Cluster
 from pytest_erp_sandbox.cluster.documents import MARKER, ProdDocuments, SandboxDocuments
 from pytest_erp_sandbox.cluster.exec import PodReference
 from pytest_erp_sandbox.cluster.golden_documents import keep_golden, put_back
 from pytest_erp_sandbox.cluster.unpack import script
+from pytest_erp_sandbox.listing import Listing
 
 from .kubernetes import BUSYBOX, IMAGE, Kubernetes
 from .test_documents import TREE, Ends
@@ -124,3 +127,33 @@ def test_what_cannot_be_listed_after_it_was_put_back_is_said(
         back(ends, documents)
     monkeypatch.undo()
     assert back(ends, documents) == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [("ln -s /dev/full .erp-sandbox-golden/steps", "No space left"), ("mv ../{0} ../{0}-away", "can't cd")],
+    ids=["full", "gone"],
+)
+def test_steps_that_cannot_be_taken_are_said_and_not_waited_for(
+    ends: Ends, documents: SandboxDocuments, monkeypatch: pytest.MonkeyPatch, fault: str, why: str
+) -> None:
+    """A file without room, and a folder moved away after it was looked at, stand for a volume that fails meanwhile."""
+    # More steps than what is on its way holds: a program that does not read them all never ends, for older servers.
+    ends.at(documents, "cd mycompany && seq 20000 | sed s/^/added-by-a-rehearsal-/ | xargs touch")
+    look, said = golden_documents._look, list[str]()
+
+    def look_and_lose(cluster: Cluster, sandbox: SandboxDocuments) -> tuple[Listing, Listing]:
+        seen = look(cluster, sandbox)
+        ends.at(sandbox, fault.format(sandbox.path.strip("/")))
+        return seen
+
+    def put_them_back() -> None:
+        with pytest.raises(ClusterError, match=r"cannot be put back in .*(.|\n)*sync-documents") as failure:
+            back(ends, documents)
+        said.append(str(failure.value))
+
+    monkeypatch.setattr(golden_documents, "_look", look_and_lose)
+    putting = threading.Thread(target=put_them_back, daemon=True)
+    putting.start()
+    putting.join(60)
+    assert why in "".join(said)
