@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +22,11 @@ from pytest_erp_sandbox.cluster.access import (
     secret_rules,
     toolbox_rules,
 )
-from pytest_erp_sandbox.cluster.api import Cluster
+from pytest_erp_sandbox.cluster.api import Cluster, connect_cluster
 from pytest_erp_sandbox.cluster.credentials import SecretReference, StoredSecret
 from pytest_erp_sandbox.cluster.workload import Workload, await_ready, recover, scaled_down
 
-from .kubernetes import Kubernetes
+from .kubernetes import KUBECONFIG, Kubernetes
 from .test_workload import SOON
 
 
@@ -144,6 +146,67 @@ def test_what_newer_servers_let_every_account_do_is_not_too_much(deployed: Kuber
     """A Role stands for ``system:basic-user`` of servers from 1.28 on, who let an account ask who it is."""
     account = account_that_may(deployed, "asks-who", "create", "selfsubjectreviews", "authentication.k8s.io")
     assert excess(account, deployed.prod, []) == []
+
+
+@pytest.mark.parametrize(
+    ("resource", "verb", "group"),
+    [
+        ("pods", "create", ""),
+        ("configmaps", "delete", ""),
+        ("secrets", "list", ""),
+        ("statefulsets", "update", "apps"),
+        ("deployments/scale", "patch", "apps"),
+        ("cronjobs", "patch", "batch"),
+        ("rolebindings", "create", "rbac.authorization.k8s.io"),
+        ("pods/exec", "create", ""),
+        ("services/proxy", "get", ""),
+    ],
+)
+def test_too_much_power_is_named_where_the_server_cannot_list_it(
+    deployed: Kubernetes, monkeypatch: pytest.MonkeyPatch, resource: str, verb: str, group: str
+) -> None:
+    """A review that lists nothing stands for a webhook authorizer's, as clouds have; a Role for what their IAM grants.
+
+    The account, and what it is answered when it asks, are real.
+    """
+    account = account_that_may(deployed, f"unlisted-{verb}-{resource.replace('/', '-')}", verb, resource, group)
+    review = SimpleNamespace(status=SimpleNamespace(resource_rules=[], incomplete=True))
+    monkeypatch.setattr(account.authorization, "create_self_subject_rules_review", lambda *_, **__: review)
+    assert excess(account, deployed.prod, []) == [f"{verb} {resource}"]
+    assert excess(account, deployed.prod, [Rule(deployed.prod, verb, resource, group=group)]) == []
+
+
+def cannot_list_all(account: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A real review that says it is incomplete stands for a server that has another authorizer beside RBAC."""
+    ask = account.authorization.create_self_subject_rules_review
+
+    def ask_incompletely(*arguments: Any, **options: Any) -> Any:
+        review: Any = ask(*arguments, **options)
+        review.status.incomplete = True
+        return review
+
+    monkeypatch.setattr(account.authorization, "create_self_subject_rules_review", ask_incompletely)
+    return account
+
+
+def test_nothing_is_too_much_only_because_the_server_cannot_list_all(
+    deployed: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh = cannot_list_all(deployed.account("erp-sandbox-refresh"), monkeypatch)
+    assert excess(refresh, deployed.prod, needed_by_refresh(deployed)) == []
+
+
+def test_what_is_listed_for_certain_is_named_once_though_not_all_is_listed(
+    deployed: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = cannot_list_all(account_that_may(deployed, "listed", "delete", "pods", ""), monkeypatch)
+    assert excess(account, deployed.prod, []) == ["delete pods"]
+    events = cannot_list_all(account_that_may(deployed, "not-asked-for", "create", "events", ""), monkeypatch)
+    assert excess(events, deployed.prod, []) == ["create events"]
+    administrator = cannot_list_all(connect_cluster(Path(KUBECONFIG)), monkeypatch)
+    found = excess(administrator, deployed.prod, [])
+    assert "all all" in found
+    assert "create pods" not in found
 
 
 def account_that_may(kubernetes: Kubernetes, name: str, verb: str, resource: str, group: str) -> Cluster:
