@@ -6,9 +6,10 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import ClusterError, NotASandboxError, SettingsError
-from .api import Cluster
+from .api import Cluster, ask
 from .exec import Exec, PodReference, run_in_pod
 from .tarstream import CheckedTar
 from .unpack import script, unpack
@@ -19,6 +20,7 @@ __all__ = [
     "SandboxDocuments",
     "adopt_documents",
     "refuse_prod",
+    "refuse_scattered",
     "require_marker_of",
     "sh",
     "sh_command",
@@ -92,9 +94,10 @@ def adopt_documents(
 
     Raises:
         NotASandboxError: it is in prod's namespace, is prod's or shares files with it, or is marked as somebody else's.
-        ClusterError: the folder is not there, or cannot be written.
+        ClusterError: the folder is not there, or cannot be written, or each pod has another.
     """
     refuse_prod(sandbox, prods)
+    refuse_scattered(cluster, sandbox)
     if prod is not None:
         _refuse_same(cluster, prod, sandbox)
     marked = _marker(cluster, sandbox)
@@ -124,9 +127,12 @@ def sync_documents(
 
     Raises:
         NotASandboxError: the sandbox's folder is not marked as its own, or is prod's, or one is in the other.
-        ClusterError: either end failed, what arrived is not what was sent, or an entry would lead out of its folder.
+        ClusterError: either end failed, what arrived is not what was sent, an entry would lead out of its folder, or
+            one pod's documents are not all of them.
     """
     refuse_prod(sandbox, prods)
+    for place in (prod, sandbox):
+        refuse_scattered(cluster, place)
     _refuse_same(cluster, prod, sandbox)
     require_marker_of(sandbox, _marker(cluster, sandbox))
     for attempt in range(1, _ATTEMPTS + 1):
@@ -180,6 +186,45 @@ def refuse_prod(sandbox: SandboxDocuments, prods: Collection[str]) -> None:
     """
     if sandbox.pod.namespace in prods:
         raise NotASandboxError(f"{sandbox} is in prod's namespace, where nothing is ever written; nothing was changed")
+
+
+def refuse_scattered(cluster: Cluster, place: _Documents) -> None:
+    """Stop where the pod is one of several of a StatefulSet, and its documents are on a volume of its own.
+
+    Raises:
+        ClusterError: they are.
+    """
+    pod = place.pod
+    found = ask(
+        cluster.core.list_namespaced_pod,
+        pod.namespace,
+        field_selector=f"metadata.name={pod.name}",
+        doing=f"looking at {pod} (verb list)",
+    )
+    owned = [(each, owner) for each in found.items for owner in each.metadata.owner_references or ()]
+    for each, owner in ((each, owner.name) for each, owner in owned if owner.kind == "StatefulSet"):
+        name = f"StatefulSet {pod.namespace}/{owner}"
+        read = cluster.apps.read_namespaced_stateful_set
+        spec = ask(read, owner, pod.namespace, doing=f"reading {name} (verb get)").spec
+        own = {template.metadata.name for template in spec.volume_claim_templates or ()}
+        if spec.replicas > 1 and own & {_volume(each, place, folder) for folder in place.folders}:
+            raise ClusterError(
+                f"{name} has {spec.replicas} pods, and each has a volume of its own (volumeClaimTemplates):"
+                f" {place} are not all of its documents; nothing was changed",
+                hint="Let its pods have one volume in common for the documents, or let it have one pod.",
+            )
+
+
+def _volume(pod: Any, place: _Documents, folder: str) -> str | None:
+    """The name of the volume that a folder of the documents is on, if it is on any."""
+    path = f"{place.path.rstrip('/')}/{folder}/"
+    mounts = {
+        mount.mount_path.rstrip("/") + "/": mount.name
+        for container in pod.spec.containers
+        if place.pod.container in (None, container.name)
+        for mount in container.volume_mounts or ()
+    }
+    return mounts.get(max((mount for mount in mounts if path.startswith(mount)), key=len, default=""))
 
 
 def _refuse_same(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments) -> None:

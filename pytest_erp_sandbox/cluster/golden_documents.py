@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from ..errors import ClusterError
 from ..listing import Listing, Step, differences, read_listing, steps_back
 from .api import Cluster
-from .documents import SandboxDocuments, refuse_prod, require_marker_of, sh, sh_command
+from .documents import SandboxDocuments, refuse_prod, refuse_scattered, require_marker_of, sh, sh_command
 from .exec import Exec
 from .unpack import script
 
@@ -45,9 +45,11 @@ def put_back(cluster: Cluster, sandbox: SandboxDocuments, prods: Collection[str]
 
     Raises:
         NotASandboxError: the folder is not marked as the sandbox's own, or is prod's.
-        ClusterError: there is no golden copy, or it is one of other folders; or they are not what they were.
+        ClusterError: there is no golden copy, or it is one of other folders; they are not what they were; or one pod's
+            are not all of them.
     """
     refuse_prod(sandbox, prods)
+    refuse_scattered(cluster, sandbox)
     golden, found = _look(cluster, sandbox)
     steps = steps_back(golden, found)
     if not steps:

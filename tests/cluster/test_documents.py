@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,9 @@ from pytest_erp_sandbox.cluster.documents import (
     sync_documents,
 )
 from pytest_erp_sandbox.cluster.exec import Exec, PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.golden_documents import put_back
 
-from .kubernetes import BUSYBOX, IMAGE, Kubernetes
+from .kubernetes import BUSYBOX, IMAGE, Kubernetes, until
 
 TREE = """
 set -e
@@ -254,6 +256,67 @@ def test_a_folder_of_its_own_in_prods_volume_is_the_sandboxs(
         sandbox = SandboxDocuments(one_volume[1], "/volume/sandbox", owner="sandbox")
         adopt_documents(kubernetes.cluster, sandbox, [kubernetes.prod], prod)
         assert sync_documents(kubernetes.cluster, prod, sandbox, [kubernetes.prod], lambda *_: None) > 0
+
+
+def stateful_pod(kubernetes: Kubernetes, namespace: str, replicas: int, shared: str = "") -> PodReference:
+    """The first pod of a new StatefulSet whose pods have a volume each, and one on which they may have documents."""
+    name = f"stateful-{next(_numbers)}"
+    mounts = [{"name": "own", "mountPath": "/volume"}]
+    if shared:
+        mounts.append({"name": "shared", "mountPath": shared})
+    container = {"name": "erp", "image": BUSYBOX, "command": ["sleep", "infinity"], "volumeMounts": mounts}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Mi"}}}
+    pod = {
+        "containers": [container],
+        "volumes": [{"name": "shared", "emptyDir": {}}],
+        "terminationGracePeriodSeconds": 0,
+    }
+    body: Any = {
+        "metadata": {"name": name},
+        "spec": {
+            "serviceName": name,
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+            "volumeClaimTemplates": [{"metadata": {"name": "own"}, "spec": claim}],
+        },
+    }
+    kubernetes.cluster.apps.create_namespaced_stateful_set(namespace, body)
+    until(lambda: f"{name}-0" in kubernetes.pods(namespace, f"app={name}"), f"{name} has a pod")
+    kubernetes.await_pod(namespace, f"{name}-0")
+    return PodReference(namespace, f"{name}-0")
+
+
+def test_documents_that_each_pod_has_others_of_are_refused_on_either_side(ends: Ends) -> None:
+    prod, sandbox = ends.fresh()
+    cluster, prods = ends.kubernetes.cluster, [ends.kubernetes.prod]
+    scattered = replace(
+        sandbox, pod=stateful_pod(ends.kubernetes, ends.kubernetes.sandbox, 2), path="/volume/documents"
+    )
+    scattered_prod = ProdDocuments(stateful_pod(ends.kubernetes, ends.kubernetes.prod, 2), "/volume")
+    for call in (
+        lambda: ends.sync(scattered_prod, sandbox),
+        lambda: ends.sync(prod, scattered),
+        lambda: adopt_documents(cluster, scattered, prods),
+        lambda: put_back(cluster, scattered, prods),
+    ):
+        with pytest.raises(
+            ClusterError, match=r"StatefulSet .* has 2 pods, and each has a volume of its own(.|\n)*one"
+        ):
+            call()
+    assert ends.sh(scattered.pod, "ls -A /volume") == ""
+
+
+@pytest.mark.parametrize(
+    ("replicas", "shared"), [(1, ""), (2, "/volume/documents"), (2, "/volume/documents/mycompany")]
+)
+def test_a_statefulset_of_one_pod_or_with_its_documents_elsewhere_is_synced(
+    ends: Ends, replicas: int, shared: str
+) -> None:
+    _, sandbox = ends.fresh()
+    prod = ProdDocuments(stateful_pod(ends.kubernetes, ends.kubernetes.prod, replicas, shared), "/volume/documents")
+    ends.sh(prod.pod, "mkdir -p /volume/documents/mycompany && echo x >/volume/documents/mycompany/x")
+    assert ends.sync(prod, sandbox) == 2
 
 
 def test_a_source_that_fails_is_said_and_the_old_documents_stay(ends: Ends) -> None:
