@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from ..errors import ClusterError, NotASandboxError, SettingsError
@@ -31,6 +32,9 @@ MARKER = ".erp-sandbox"
 """In a sandbox's documents folder: says whose it is. Without it nothing there is ever replaced or removed."""
 
 OnProgress = Callable[[int, int], None]
+
+_WITNESS = ".erp-sandbox-witness-"
+"""The names of files that are in the sandbox's folder for a moment, to see whether they are in prod's."""
 
 _OWN_VOLUME = "Let the sandbox's ERP have a volume of its own."
 
@@ -201,8 +205,8 @@ def refuse_scattered(cluster: Cluster, place: _Documents) -> None:
         field_selector=f"metadata.name={pod.name}",
         doing=f"looking at {pod} (verb list)",
     )
-    owned = [(each, owner) for each in found.items for owner in each.metadata.owner_references or ()]
-    for each, owner in ((each, owner.name) for each, owner in owned if owner.kind == "StatefulSet"):
+    owners = ((each, owner) for each in found.items for owner in each.metadata.owner_references or ())
+    for each, owner in ((each, owner.name) for each, owner in owners if owner.kind == "StatefulSet"):
         name = f"StatefulSet {pod.namespace}/{owner}"
         read = cluster.apps.read_namespaced_stateful_set
         spec = ask(read, owner, pod.namespace, doing=f"reading {name} (verb get)").spec
@@ -231,25 +235,65 @@ def _refuse_same(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocument
     """One volume can be mounted in two places: the folders themselves say which they are.
 
     What is above a mount no pod can see: whether prod mounts a folder that is deep in the sandbox's (by ``subPath``)
-    is not known, but for the folders that are replaced.
+    is not known, but for the folders that are replaced. Two that look like one are told apart where a marker allows it.
     """
     prods, sandboxes = _whereabouts(cluster, prod), _whereabouts(cluster, sandbox)
-    if prods.itself == sandboxes.itself:
+    shared = prods.shared_with(sandboxes)
+    prods_marker = _marker(cluster, prod)
+    if shared and _marker(cluster, sandbox) == sandbox.owner and not prods_marker:
+        shared = _really_shared(cluster, prod, sandbox)
+    if shared and prods.itself.name == sandboxes.itself.name:
         raise NotASandboxError(
-            f"{sandbox} is the very folder of prod's documents, {prod}; nothing was changed", hint=_OWN_VOLUME
+            f"{sandbox} is the very folder of prod's documents, {prod}, or looks so; nothing was changed",
+            hint=f"{_OWN_VOLUME} If it has one (on NFS, and on clones, folders look alike), say so: write"
+            f" {sandbox.owner!r} into {MARKER} in that folder, and run again. Then it is proved by a file.",
         )
-    if prods.folders & (sandboxes.folders | sandboxes.above) or sandboxes.folders & prods.above:
+    if shared:
         raise NotASandboxError(
             f"{sandbox} and prod's documents, {prod}, share files: one is in the other; nothing was changed",
             hint=_OWN_VOLUME,
         )
-    if marked := _marker(cluster, prod):
-        raise NotASandboxError(f"{prod}, which should be prod's, is marked as the documents of {marked}")
+    if prods_marker:
+        raise NotASandboxError(f"{prod}, which should be prod's, is marked as the documents of {prods_marker}")
+
+
+def _really_shared(cluster: Cluster, prod: ProdDocuments, sandbox: SandboxDocuments) -> set[tuple[_Folder, _Folder]]:
+    """Those of the folders of the same name that are not proved to be on two file systems.
+
+    A file in the sandbox's own folder, which is marked, is not in prod's of that name: so another file system has that
+    name, too, as NFS (which has none), XFS (which has its device's) and clones of volumes do. No cache can hide the
+    file: it has a name that nobody has looked for before.
+    """
+    witness = f"{_WITNESS}{secrets.token_hex(8)}"
+    sh(cluster, sandbox, 'cd -- "$1" && : >"$2"', sandbox.path, witness, doing="writing a file to be looked for")
+    try:
+        prods, sandboxes = _whereabouts(cluster, prod, witness), _whereabouts(cluster, sandbox, witness)
+    finally:
+        sh(cluster, sandbox, 'cd -- "$1" && rm -f -- "$2"', sandbox.path, witness, doing="removing that file")
+    shared, ours, theirs = prods.shared_with(sandboxes), sandboxes.itself, prods.itself
+    if ours.name != theirs.name or not ours.is_seen or any(each.is_seen for each in prods.folders | prods.above):
+        return shared
+    return {pair for pair in shared if (pair[0].device, pair[1].device) != (theirs.device, ours.device)}
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder, as a pod sees it.
+
+    Attributes:
+        name: its file system's name, and its number there.
+        device: the number of its file system in this pod.
+        is_seen: whether what was looked for is there.
+    """
+
+    name: str
+    device: str
+    is_seen: bool
 
 
 @dataclass(frozen=True)
 class _Whereabouts:
-    """Folders, each by its file system's name and its number there.
+    """Where documents are.
 
     Attributes:
         itself: the documents' folder.
@@ -257,15 +301,25 @@ class _Whereabouts:
         above: those that it is in, up to its mount.
     """
 
-    itself: str
-    folders: frozenset[str]
-    above: frozenset[str]
+    itself: _Folder
+    folders: frozenset[_Folder]
+    above: frozenset[_Folder]
+
+    def shared_with(self, other: _Whereabouts) -> set[tuple[_Folder, _Folder]]:
+        """Folders of the same name, of which at least one is copied or replaced."""
+        pairs = {*product(self.folders, other.folders | other.above), *product(self.above, other.folders)}
+        return {(ours, theirs) for ours, theirs in pairs if ours.name == theirs.name}
 
 
-def _whereabouts(cluster: Cluster, place: _Documents) -> _Whereabouts:
-    said = sh(cluster, place, script("where"), place.path, *place.folders, doing="looking for documents")
-    folders, _, above = said.partition("\n\n")
-    return _Whereabouts(folders.partition("\n")[0], frozenset(folders.splitlines()), frozenset(above.splitlines()))
+def _whereabouts(cluster: Cluster, place: _Documents, witness: str = "") -> _Whereabouts:
+    said = sh(cluster, place, script("where"), place.path, witness, *place.folders, doing="looking for documents")
+    folders, above = ([_folder(line) for line in part.splitlines()] for part in said.split("\n\n"))
+    return _Whereabouts(folders[0], frozenset(folders), frozenset(above))
+
+
+def _folder(line: str) -> _Folder:
+    system, number, device, seen = line.split(" ")
+    return _Folder(f"{system} {number}", device, seen == "seen")
 
 
 def require_marker_of(sandbox: SandboxDocuments, marked: str) -> None:

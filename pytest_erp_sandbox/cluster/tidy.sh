@@ -9,4 +9,4 @@ for old in .erp-sandbox-old-*; do
         fi
     done
 done
-rm -rf -- .erp-sandbox-old-* .erp-sandbox-incoming-* .erp-sandbox-keeping
+rm -rf -- .erp-sandbox-old-* .erp-sandbox-incoming-* .erp-sandbox-witness-* .erp-sandbox-keeping

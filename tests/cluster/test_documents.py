@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_erp_sandbox import ClusterError, NotASandboxError, SettingsError
+from pytest_erp_sandbox.cluster import documents
 from pytest_erp_sandbox.cluster.documents import (
     MARKER,
     ProdDocuments,
@@ -256,6 +257,73 @@ def test_a_folder_of_its_own_in_prods_volume_is_the_sandboxs(
         sandbox = SandboxDocuments(one_volume[1], "/volume/sandbox", owner="sandbox")
         adopt_documents(kubernetes.cluster, sandbox, [kubernetes.prod], prod)
         assert sync_documents(kubernetes.cluster, prod, sandbox, [kubernetes.prod], lambda *_: None) > 0
+
+
+@pytest.fixture(scope="module")
+def clones(kubernetes: Kubernetes) -> tuple[PodReference, PodReference]:
+    """A pod of prod's and one of a sandbox's with a volume each, at /volume: of one name, as clones are."""
+    make = """
+        truncate -s 16m /image && mkfs.ext4 -q -U 01234567-89ab-cdef-0123-456789abcdef /image
+        mkdir -p /volume && mount -o loop /image /volume && rmdir /volume/lost+found
+        mkdir -p /volume/documents/mycompany && exec sleep infinity
+    """
+    name = f"clone-{next(_numbers)}"
+    for namespace in (kubernetes.prod, kubernetes.sandbox):
+        command = ["sh", "-ec", make]
+        kubernetes.pod(namespace, name, command=command, securityContext={"privileged": True})
+    prod, sandbox = PodReference(kubernetes.prod, name), PodReference(kubernetes.sandbox, name)
+    ready = ["sh", "-c", "until [ -d /volume/documents/mycompany ]; do sleep 0.1; done; stat -f -c %i /volume"]
+    names = {run_in_pod(kubernetes.cluster, pod, ready, doing="waiting for the volume") for pod in (prod, sandbox)}
+    assert len(names) == 1
+    return prod, sandbox
+
+
+@pytest.mark.parametrize("path", ["/volume", "/volume/documents"])
+def test_two_volumes_of_one_name_are_told_apart_once_the_sandboxs_is_marked(
+    ends: Ends, clones: tuple[PodReference, PodReference], path: str
+) -> None:
+    prod = ProdDocuments(clones[0], path, ("mycompany",))
+    sandbox = SandboxDocuments(clones[1], path, ("mycompany",), owner="sandbox")
+    ends.at(prod, "mkdir -p mycompany && echo prods >mycompany/file")
+    ends.at(sandbox, "mkdir -p mycompany && echo own >mycompany/file")
+    cluster, prods = ends.kubernetes.cluster, [ends.kubernetes.prod]
+    # As long as nothing says that the folder is the sandbox's, nothing is written there.
+    for call in (lambda: ends.sync(prod, sandbox), lambda: adopt_documents(cluster, sandbox, prods, prod)):
+        with pytest.raises(NotASandboxError, match=r"or looks so(.|\n)*write 'sandbox' into \.erp-sandbox"):
+            call()
+    assert ends.at(sandbox, "ls -A; cat mycompany/file").split()[-2:] == ["mycompany", "own"]
+    ends.at(sandbox, f"echo sandbox >{MARKER}")
+    adopt_documents(cluster, sandbox, prods, prod)
+    assert ends.sync(prod, sandbox) == 2
+    assert ends.at(sandbox, "cat mycompany/file; ls -A").split() == ["prods", MARKER, *ends.at(prod, "ls").split()]
+    assert MARKER not in ends.at(prod, "ls -A")
+
+
+@pytest.mark.parametrize(
+    ("prods", "sandboxes"), [("/volume/prod", "/volume/prod"), ("/documents", "/volume/prod"), ("/volume", "/volume")]
+)
+def test_a_marker_does_not_make_prods_folder_the_sandboxs(
+    kubernetes: Kubernetes,
+    one_volume: tuple[PodReference, PodReference],
+    monkeypatch: pytest.MonkeyPatch,
+    prods: str,
+    sandboxes: str,
+) -> None:
+    """Not to see the marker from prod's pod stands for a network file system's cache there."""
+    prod = ProdDocuments(one_volume[0], prods)
+    sandbox = SandboxDocuments(one_volume[1], sandboxes, owner="sandbox")
+    run_in_pod(kubernetes.cluster, sandbox.pod, ["sh", "-c", f"echo sandbox >{sandboxes}/{MARKER}"], doing="marking")
+    marker = documents._marker
+    for see in (marker, lambda cluster, place: "" if place is prod else marker(cluster, place)):
+        monkeypatch.setattr(documents, "_marker", see)
+        for call in (
+            lambda: sync_documents(kubernetes.cluster, prod, sandbox, [kubernetes.prod], lambda *_: None),
+            lambda: adopt_documents(kubernetes.cluster, sandbox, [kubernetes.prod], prod),
+        ):
+            with pytest.raises(NotASandboxError, match="the very folder of prod's documents"):
+                call()
+    clean = f"rm {sandboxes}/{MARKER}; find /volume -path /volume/sandbox -prune -o -name '.erp-sandbox*' -print"
+    assert run_in_pod(kubernetes.cluster, sandbox.pod, ["sh", "-c", clean], doing="tidying up") == ""
 
 
 def stateful_pod(kubernetes: Kubernetes, namespace: str, replicas: int, shared: str = "") -> PodReference:
