@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -82,7 +82,7 @@ class SandboxDocuments(_Documents):
         owner: what the marker says: whose documents they are, such as ``Deployment erp-sandbox/dolibarr``.
     """
 
-    owner: str = ""
+    owner: str = field(kw_only=True)
 
 
 def adopt_documents(
