@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -191,18 +192,19 @@ def test_a_listing_that_is_cut_off_is_refused(folders: Folders) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
-def test_what_cannot_be_listed_whole_is_no_listing(tmp_path: Path, shell: list[str]) -> None:
-    (tmp_path / "top" / "closed").mkdir(parents=True)
-    (tmp_path / "top" / "one").touch()
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)
-    (tmp_path / "top" / "closed").chmod(0)
-    done = subprocess.run(
-        [*shell, "-c", script("list"), "sh", str(tmp_path), "top"],
-        user=65534 if os.geteuid() == 0 else None,
-        capture_output=True,
-        check=False,
-    )
+def test_what_cannot_be_listed_whole_is_no_listing(shell: list[str]) -> None:
+    # Not pytest's folder, which nobody else may pass through.
+    with tempfile.TemporaryDirectory() as folder:
+        closed = Path(folder, "top", "closed")
+        closed.mkdir(parents=True)
+        Path(folder).chmod(0o755)
+        closed.chmod(0)
+        done = subprocess.run(
+            [*shell, "-c", script("list"), "sh", folder, "top"],
+            user=65534 if os.geteuid() == 0 else None,
+            capture_output=True,
+            check=False,
+        )
+        closed.chmod(0o700)
     assert done.returncode != 0
     assert b"closed" in done.stderr
