@@ -31,7 +31,7 @@ docs: $(dev)  ## Build the documentation, build/docs/index.html; a warning is an
 	$(python) -m sphinx -W --keep-going -n -q -E -b html -d build/doctrees docs build/docs $(ARGS)
 
 kubernetes: $(dev)  ## Run tests/cluster on the Kubernetes of ERP_SANDBOX_TEST_KUBECONFIG
-	$(python) -m pytest tests/cluster $(ARGS)
+	$(python) -m pytest -n 2 --dist loadfile tests/cluster $(ARGS)
 
 fuzz: $(dev)  ## Rewind random workloads on random schemas: make fuzz EXAMPLES=5000
 	ERP_SANDBOX_TEST_EXAMPLES=$(EXAMPLES) $(python) -m pytest -n 2 tests/postgres/test_rewind_machine.py -k whatever $(ARGS)
