@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from ..errors import ClusterError, PostgresError
 from ..postgres.connection import IDENTITY, ProdConnection, ProdDatabase, identify
 from ..postgres.dump import DUMP_TIMEOUT
-from ..postgres.program import Hearing, LineWatcher
+from ..postgres.program import Hearing, LineWatcher, reason, took_too_long
 from .exec import Exec
 from .fetching import fetch_folder
 from .toolbox import CACHE, Toolbox
@@ -85,17 +85,14 @@ class PgDumpInToolbox:
             code, heard = self._run([*_limited(timeout), *command], watch)
             # Not by the exit code: each timeout has its own.
             if code and time.monotonic() - begun >= timeout.total_seconds():
-                raise PostgresError(
-                    f"{doing} took longer than {timeout}, and was ended",
-                    hint=f"Find what it waits for, or raise {DUMP_TIMEOUT}.",
-                )
+                raise took_too_long(doing, timeout, DUMP_TIMEOUT)
             if code == _KILLED:
                 raise PostgresError(
                     f"{doing} was killed: its memory was not enough, or the node's",
                     hint="Set golden.dump-there = false.",
                 )
             if code:
-                raise PostgresError(f"{doing} failed (exit code {code}): {heard.error or _said(heard)}")
+                raise PostgresError(f"{doing} failed (exit code {code}): {reason(heard)}")
             fetch_folder(toolbox, making, to.name, to.parent, "prod's dump")
         finally:
             with suppress(ClusterError):  # the next who has the claim removes it
@@ -111,7 +108,7 @@ class PgDumpInToolbox:
         psql = ["psql", "-X", "-A", "-t", "-q", "-w", "-F", "/", *asking, "-d", self.conninfo]
         code, heard = self._run(psql, lambda _: None)
         if code:
-            raise ClusterError(heard.error or _said(heard))
+            raise ClusterError(reason(heard))
         *_, is_read_only, identity = heard.said
         if identity != str(identify(connection)):
             raise ClusterError("another database than prod's answers there under prod's name")
@@ -171,7 +168,3 @@ def pg_dump_in_toolbox(
 def _limited(timeout: timedelta) -> list[str]:
     """What runs a program for so long at most; SIGINT lets pg_dump stop what the server does for it."""
     return ["timeout", "-k", str(_ENDING.seconds), "-s", "INT", str(max(1, math.ceil(timeout.total_seconds())))]
-
-
-def _said(heard: Hearing) -> str:
-    return "\n".join(heard.said) or "it gave no reason"

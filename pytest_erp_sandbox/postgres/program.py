@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from ..errors import PostgresError
 
-__all__ = ["Hearing", "LineWatcher", "ask", "finish", "run", "start"]
+__all__ = ["Hearing", "LineWatcher", "ask", "finish", "reason", "run", "start", "took_too_long"]
 
 Command = Sequence[str | Path]
 
@@ -119,16 +119,12 @@ def finish(
         for process in processes:
             process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        raise PostgresError(
-            f"{doing} took longer than {timeout}, and was ended", hint=f"Find what it waits for, or raise {limit}."
-        ) from None
+        raise took_too_long(doing, timeout, limit) from None
     finally:
         for process, listener in zip(processes, listeners, strict=True):
             _end(process, listener)
     if any(process.returncode for process in processes):
-        causes = [listener.heard.error for listener in listeners if listener.heard.error]
-        said = [line for listener in listeners for line in listener.heard.said]
-        cause = causes[0] if causes else "\n".join(said) or "it gave no reason"
+        cause = reason(*(listener.heard for listener in listeners))
         raise PostgresError(f"{doing} failed ({', '.join(map(_ending, processes))}): {cause}")
     for listener in listeners:
         if listener.trouble is not None:
@@ -172,6 +168,13 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
     return f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
 
 
+def took_too_long(doing: str, timeout: timedelta | None, limit: str) -> PostgresError:
+    """The error for a program that was ended when its time was over; the arguments are those of ``run``."""
+    return PostgresError(
+        f"{doing} took longer than {timeout}, and was ended", hint=f"Find what it waits for, or raise {limit}."
+    )
+
+
 class Hearing:
     """What a program has said so far: messages, not answers.
 
@@ -208,6 +211,12 @@ class Hearing:
             self._entry = line.partition("; ")[2]
         elif re.search(r"\berror:|\bERROR:|\bFATAL:", line):
             self._error += [line, f"At: {self._entry}"] if self._entry else [line]
+
+
+def reason(*heard: Hearing) -> str:
+    """Why programs failed: the first error that any told, in this order; else all that they said last."""
+    error = next((each.error for each in heard if each.error), "")
+    return error or "\n".join(line for each in heard for line in each.said) or "it gave no reason"
 
 
 class _Listener(threading.Thread):
