@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.pool import Pool
+from pytest_erp_sandbox.postgres.clients import installed_toolsets
 from pytest_erp_sandbox.progress import Progress
 from pytest_erp_sandbox.reach import reached
 from pytest_erp_sandbox.refresh import golden_dump
@@ -131,11 +132,28 @@ def test_from_outside_where_only_a_port_forward_leads_to_prod_it_is_dumped_here(
     assert "could not translate host name" in said
 
 
-def test_from_outside_pg_dump_of_prod_runs_in_the_toolbox(outside: Town) -> None:
-    with outside.with_settings(refresh="always"):
+NO_DUMP_OF_PROD = """#!/bin/sh
+case "$*" in *dbname=erp | *"dbname=erp "*) echo "error: not here" >&2; exit 1 ;; esac
+exec {program} "$@"
+"""
+
+
+def test_from_outside_pg_dump_of_prod_runs_in_the_toolbox_unless_that_is_not_wanted(
+    outside: Town, tmp_path: Path
+) -> None:
+    """Programs of which pg_dump refuses prod stand for none that could dump it here."""
+    here = next(each for each in installed_toolsets() if each.major == 15)
+    for name in ("pg_restore", "psql"):
+        (tmp_path / name).symlink_to(here.program(name))
+    (tmp_path / "pg_dump").write_text(NO_DUMP_OF_PROD.format(program=here.program("pg_dump")))
+    (tmp_path / "pg_dump").chmod(0o755)
+    with outside.with_settings(refresh="always", programs=tmp_path):
         done = outside.run("erp-sandbox", "refresh-from-prod")
-    assert done.returncode == 0, done.stderr
-    assert "runs here" not in done.stdout + done.stderr
+        assert done.returncode == 0, done.stderr
+    golden = {**outside.settings()["golden"], "dump-there": False}
+    with outside.with_settings(refresh="always", programs=tmp_path, golden=golden):
+        done = outside.run("erp-sandbox", "refresh-from-prod")
+        assert (done.returncode, "not here" in done.stderr) == (1, True), done.stderr
 
 
 def test_from_outside_the_roles_of_deploy_are_enough_and_not_too_much(outside: Town) -> None:
