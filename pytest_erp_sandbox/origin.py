@@ -16,14 +16,15 @@ from .golden import Source
 from .postgres.archive import Archive, read_archive
 from .postgres.clients import Clients, Toolset, choose_clients, installed_toolsets
 from .postgres.connection import ProdConnection, ProdDatabase, identify
-from .postgres.dump import PgDump, PgDumpHere, dump_prod
+from .postgres.dump import PgDumpHere, dump_prod
 from .postgres.extensions import Extension, extensions_of_prod
 from .postgres.portable import Obstacle, obstacles_in_prod
 from .progress import Progress, human_size
 from .settings import ProdSettings, Settings
 
 if TYPE_CHECKING:
-    from .cluster.toolbox import Toolbox
+    from .cluster.dumping import PgDumpInToolbox
+    from .cluster.toolbox import ToolboxFolder
 
 __all__ = ["Copy", "Origin", "origin_of"]
 
@@ -40,12 +41,14 @@ class Copy:
         extensions: those that it counts on.
         left_behind: what is prod's and not in the dump.
         made_with: the version of the pg_dump that made it.
+        there: its path in the toolbox, if it was made there, too.
     """
 
     archive: Archive
     extensions: Sequence[Extension]
     left_behind: Sequence[Obstacle]
     made_with: str
+    there: str | None = None
 
 
 class Origin(Protocol):
@@ -53,13 +56,14 @@ class Origin(Protocol):
 
     source: Source
 
-    def copy(self, to: Path, sandbox_major: int, progress: Progress) -> Copy:
+    def copy(self, to: Path, sandbox_major: int, progress: Progress, there: ToolboxFolder | None = None) -> Copy:
         """Get prod's dump.
 
         Args:
             to: a place for it, in the cache's folder, where the golden dump will be, too; not there yet.
             sandbox_major: the major version of the server that it will be restored into.
             progress: is told how far it is.
+            there: a folder in a toolbox, where pg_dump runs if it can.
 
         Raises:
             GoldenError: there is too little room for it, or the file cannot be read.
@@ -68,12 +72,11 @@ class Origin(Protocol):
         ...
 
 
-def origin_of(settings: Settings, toolbox: Toolbox | None = None) -> Origin:
+def origin_of(settings: Settings) -> Origin:
     """Find out what prod is, by one look at it.
 
     Args:
         settings: among them where it is.
-        toolbox: a pod in which pg_dump is run, where it can be.
 
     Raises:
         GoldenError: the file that takes prod's place cannot be read.
@@ -82,33 +85,33 @@ def origin_of(settings: Settings, toolbox: Toolbox | None = None) -> Origin:
     toolsets = installed_toolsets(settings.programs)
     database, file = settings.prod.database(), settings.prod.dump
     if database is not None:
-        return _Server(database, settings.prod, toolsets, toolbox)
+        return _Server(database, settings.prod, toolsets)
     assert file is not None  # the settings are complete
     return _File(file, toolsets)
 
 
 class _Server:
-    def __init__(
-        self, database: ProdDatabase, settings: ProdSettings, toolsets: Sequence[Toolset], toolbox: Toolbox | None
-    ) -> None:
+    def __init__(self, database: ProdDatabase, settings: ProdSettings, toolsets: Sequence[Toolset]) -> None:
         self._database = database
         self._settings = settings
         self._toolsets = toolsets
-        self._toolbox = toolbox
         with _reading(database) as connection:
             version = (connection.info.parameter_status("server_version") or "").split()[0]
             self.source = Source("server", str(database), str(identify(connection)), version)
 
-    def copy(self, to: Path, sandbox_major: int, progress: Progress) -> Copy:
+    def copy(self, to: Path, sandbox_major: int, progress: Progress, there: ToolboxFolder | None = None) -> Copy:
         with _reading(self._database) as connection:
             major = connection.info.server_version // 10000
             clients = choose_clients(self._toolsets, prod=major, sandbox=sandbox_major)
             extensions, left_behind = extensions_of_prod(connection), obstacles_in_prod(connection)
             room = int(_size(connection) * _DUMPS_SHARE)
             _require_room(to.parent, room)
-            if self._toolbox is not None:
-                self._toolbox.require_room(room)
-            pg_dump = self._pg_dump(connection, clients, progress)
+            in_toolbox = None
+            if there is not None:
+                there.toolbox.require_room(room)
+                in_toolbox = self._pg_dump_in_toolbox(there, connection, clients, progress)
+            assert clients.prod is not None  # there is a prod to dump
+            pg_dump = in_toolbox or PgDumpHere(clients.prod)
         with progress.step(f"dumping prod, {self._database}", "tables") as on_progress:
             dump_prod(
                 self._database,
@@ -119,20 +122,20 @@ class _Server:
                 timeout=self._settings.dump_timeout,
                 on_progress=on_progress,
             )
-        return Copy(read_archive(to, self._toolsets), extensions, left_behind, pg_dump.version)
+        path = None if in_toolbox is None else in_toolbox.path(to)
+        return Copy(read_archive(to, self._toolsets), extensions, left_behind, pg_dump.version, path)
 
-    def _pg_dump(self, connection: ProdConnection, clients: Clients, progress: Progress) -> PgDump:
-        """The toolbox's, which is nearer to prod; else the one that is installed here."""
-        if self._toolbox is not None:
-            from .cluster.dumping import pg_dump_in_toolbox
+    def _pg_dump_in_toolbox(
+        self, there: ToolboxFolder, connection: ProdConnection, clients: Clients, progress: Progress
+    ) -> PgDumpInToolbox | None:
+        from .cluster.dumping import pg_dump_in_toolbox
 
-            major, restores = connection.info.server_version // 10000, clients.sandbox.major
-            try:
-                return pg_dump_in_toolbox(self._toolbox, self._database, connection, at_least=major, at_most=restores)
-            except ClusterError as reason:
-                progress.say(f"pg_dump of prod runs here, as it cannot in {self._toolbox.pod}: {reason}")
-        assert clients.prod is not None  # there is a prod to dump
-        return PgDumpHere(clients.prod)
+        major, restores = connection.info.server_version // 10000, clients.sandbox.major
+        try:
+            return pg_dump_in_toolbox(there, self._database, connection, at_least=major, at_most=restores)
+        except ClusterError as reason:
+            progress.say(f"pg_dump of prod runs here, as it cannot in {there.toolbox.pod}: {reason}")
+            return None
 
 
 class _File:
@@ -146,7 +149,7 @@ class _File:
         identity = f"{file} {status.st_size} {status.st_mtime_ns}"
         self.source = Source("file", str(file), identity, str(self._archive.server_major))
 
-    def copy(self, to: Path, sandbox_major: int, progress: Progress) -> Copy:  # noqa: ARG002 - it needs no copying
+    def copy(self, to: Path, sandbox_major: int, progress: Progress, there: ToolboxFolder | None = None) -> Copy:  # noqa: ARG002 - it needs no copying
         path = self._archive.path
         _require_room(to.parent, sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else [path])))
         extensions = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .dolibarr.quarantine import impose_quarantine, tables_of_quarantine
 from .dolibarr.rights import rights_by_company
-from .errors import GoldenError, PostgresError, SettingsError
+from .errors import ClusterError, GoldenError, PostgresError, SettingsError
 from .golden import Golden, GoldenCache, Manifest, Source
 from .origin import Copy, Origin, origin_of
 from .postgres.amending import Amendment
@@ -21,6 +21,7 @@ from .postgres.connection import SandboxConnection
 from .postgres.dump import dump_sandbox
 from .postgres.extensions import uncreatable_extensions
 from .postgres.inventory import not_allowed, object_counts
+from .postgres.pg_restore import PgRestore
 from .postgres.portable import Obstacle, obstacles_in_archive
 from .postgres.scripts import run_scripts
 from .progress import Progress
@@ -30,6 +31,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from .cluster.claim import GoldenClaim
+    from .cluster.toolbox import ToolboxFolder
 
 __all__ = ["LeaseSandbox", "golden_dump"]
 
@@ -77,7 +79,7 @@ def _golden_dump(
 ) -> Golden:
     if settings.refresh == "never":
         return _one_that_is_there(settings, cache, progress)
-    origin = origin_of(settings, claim.toolbox if claim is not None and settings.golden.dump_there else None)
+    origin = origin_of(settings)
     with cache.locked(progress.say):
         wanted = partial(_is_fresh, settings=settings, source=origin.source, run=run)
         golden = cache.newest(wanted, progress.say, remove_damaged=True)
@@ -85,8 +87,9 @@ def _golden_dump(
             if claim is not None:
                 earlier = (each.manifest for each in cache.entries() if each.manifest.source.prod == origin.source.prod)
                 claim.require_room(next((manifest.size for manifest in earlier), 0))
-            with lease_sandbox() as sandbox, sandbox.erp_down():
-                golden = cache.add(partial(_prepare, settings, origin, sandbox, run, progress))
+            in_toolbox = claim.toolbox.folder() if claim is not None and settings.golden.dump_there else nullcontext()
+            with lease_sandbox() as sandbox, sandbox.erp_down(), in_toolbox as there:
+                golden = cache.add(partial(_prepare, settings, origin, sandbox, run, progress, there))
         return golden
 
 
@@ -174,12 +177,19 @@ def _digest(files: Sequence[Path]) -> str:
 
 
 def _prepare(
-    settings: Settings, origin: Origin, sandbox: Sandbox, run: str, progress: Progress, to: Path, scratch: Path
+    settings: Settings,
+    origin: Origin,
+    sandbox: Sandbox,
+    run: str,
+    progress: Progress,
+    there: ToolboxFolder | None,
+    to: Path,
+    scratch: Path,
 ) -> Manifest:
     """Write the golden dump to ``to``: prod's dump, restored into the sandbox, quarantined there, dumped again."""
     prepared = _digest(settings.golden.prepare)
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    copy = origin.copy(scratch / "prod", sandbox.server_major, progress)
+    copy = origin.copy(scratch / "prod", sandbox.server_major, progress, there)
     programs = sandbox.programs_for(copy.archive)
     obstacles = list(_obstacles(copy, sandbox, programs))
     _refuse(not_allowed(obstacles, sandbox.lease.database.may_lose))
@@ -192,7 +202,8 @@ def _prepare(
     # Not after the restore: an ERP may be up in front of the sandbox, and must not see a state that is not quarantined.
     amendment = Amendment(tables_of_quarantine(settings.quarantine), quarantine) if settings.quarantine else None
     left_out = [obstacle.object for obstacle in obstacles if obstacle.object]
-    sandbox.rebuild(copy.archive, extensions, left_out, amendment)
+    pg_restore = _pg_restore_in_toolbox(there, copy.there, sandbox, programs, progress)
+    sandbox.rebuild(copy.archive, extensions, left_out, amendment, pg_restore)
     if settings.golden.prepare:
         with progress.step("running golden.prepare"):
             run_scripts(sandbox.lease, settings.golden.prepare, programs)
@@ -212,6 +223,20 @@ def _prepare(
         prepared=prepared,
         rights=rights_by_company(sandbox.lease.connection),
     )
+
+
+def _pg_restore_in_toolbox(
+    there: ToolboxFolder | None, dump: str | None, sandbox: Sandbox, programs: Toolset, progress: Progress
+) -> PgRestore | None:
+    if there is None or dump is None:
+        return None
+    from .cluster.dumping import pg_restore_in_toolbox
+
+    try:
+        return pg_restore_in_toolbox(there.toolbox, dump, sandbox.lease, programs)
+    except ClusterError as reason:
+        progress.say(f"pg_restore runs here, as it cannot in {there.toolbox.pod}: {reason}")
+        return None
 
 
 def _obstacles(copy: Copy, sandbox: Sandbox, programs: Toolset) -> Iterable[Obstacle]:

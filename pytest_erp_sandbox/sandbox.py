@@ -25,6 +25,7 @@ from .postgres.connection import SandboxConnection, as_owner
 from .postgres.extensions import create_extensions, present_extensions
 from .postgres.inventory import owns_anything
 from .postgres.lease import Lease
+from .postgres.pg_restore import PgRestore
 from .postgres.references import foreign_keys
 from .postgres.restore import restore
 from .postgres.rewind import Fallback, Rewound, rewind
@@ -139,6 +140,7 @@ class Sandbox:
         extensions: Mapping[str, bool],
         leave_out: Sequence[str] = (),
         amendment: Amendment | None = None,
+        pg_restore: PgRestore | None = None,
     ) -> None:
         """Wipe the sandbox and restore ``archive``, without an agent: what a reset and a refresh have in common.
 
@@ -147,6 +149,7 @@ class Sandbox:
             extensions: prod's, by name: whether something needs it.
             leave_out: names of objects that are not restored, beside the settings' ``leave-out``.
             amendment: what is done to some tables' rows before anybody can see them.
+            pg_restore: one that is nearer than those that are installed here.
         """
         lease, place = self.lease, self._place
         lease.check()
@@ -168,6 +171,7 @@ class Sandbox:
                 leave_out=left_out,
                 on_progress=on_progress,
                 amendment=amendment,
+                pg_restore=pg_restore,
             )
         if lease.end_earlier_sessions():
             raise LeaseError(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import tarfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ClusterError
@@ -15,15 +13,12 @@ from ..progress import Progress
 from .exec import Exec, kept_open
 from .fetching import fetch_folder
 from .toolbox import CACHE, OTHER_USER, Toolbox
-from .unpack import unpack
+from .unpack import archive_of, unpack
 
 __all__ = ["GoldenClaim", "locked_claim"]
 
 _ENTRY = re.compile(r"[0-9]{8}T[0-9.]+Z")
 """Names of golden dumps, as the cache makes them."""
-
-_PIECE = 1 << 16
-_BLOCK = 512
 
 # The very lock that a run inside takes, with the volume mounted. What a killed holder left half made goes first.
 _LOCK = """
@@ -93,19 +88,17 @@ class GoldenClaim:
         """
         if entry.name in self._used:
             return
-        toolbox, making = self.toolbox, f".making-{secrets.token_hex(4)}"
+        toolbox = self.toolbox
         self.require_room(sum(file.stat().st_size for file in entry.rglob("*")))
-        try:
-            with self._progress.step(f"putting golden dump {entry.name} on {toolbox.place}") as on_progress:
-                folder = f"{CACHE}/{making}"
-                unpack(toolbox.cluster, toolbox.pod, folder, _archive(entry), lambda size: on_progress(0, size))
-            script = 'cd "$1" && mv "$2/tree/$3" "$3"'
+        with (
+            toolbox.folder() as making,
+            self._progress.step(f"putting golden dump {entry.name} on {toolbox.place}") as on_progress,
+        ):
+            folder = f"{making.path}/arriving"
+            unpack(toolbox.cluster, toolbox.pod, folder, archive_of(entry), lambda size: on_progress(0, size))
             self._require_held()
-            toolbox.run(["sh", "-c", script, "sh", CACHE, making, entry.name], doing="putting a golden dump there")
+            toolbox.run(["mv", f"{folder}/tree/{entry.name}", CACHE], doing="putting a golden dump there")
             self._used[entry.name] = int(entry.stat().st_mtime)
-        finally:
-            with suppress(ClusterError):  # the next who has the claim removes it
-                toolbox.run(["rm", "-rf", f"{CACHE}/{making}"], doing="tidying up")
 
     def keep(self, names: Collection[str]) -> None:
         """Remove all others.
@@ -156,21 +149,3 @@ def _when_used(toolbox: Toolbox) -> dict[str, int]:
     answer = toolbox.run(["sh", "-c", script, "sh", CACHE], doing="listing golden dumps")
     found = (line.partition(" ") for line in answer.splitlines())
     return {name: int(used) for used, _, name in found if _ENTRY.fullmatch(name)}
-
-
-def _archive(entry: Path) -> Iterator[memoryview]:
-    """A tar archive of a folder of files."""
-    for path in [entry, *sorted(entry.rglob("*"))]:
-        member = tarfile.TarInfo(str(path.relative_to(entry.parent)))
-        member.mtime = int(path.stat().st_mtime)
-        if path.is_dir():
-            member.type, member.mode = tarfile.DIRTYPE, 0o700
-            yield memoryview(member.tobuf(tarfile.GNU_FORMAT))
-            continue
-        member.size, member.mode = path.stat().st_size, 0o600
-        yield memoryview(member.tobuf(tarfile.GNU_FORMAT))
-        with path.open("rb") as content:
-            while piece := content.read(_PIECE):
-                yield memoryview(piece)
-        yield memoryview(bytes(-member.size % _BLOCK))
-    yield memoryview(bytes(2 * _BLOCK))

@@ -17,7 +17,16 @@ from .api import LABEL, Cluster, ask, await_condition
 from .exec import Exec, PodReference, kept_open, run_in_pod
 from .volume import require_usable
 
-__all__ = ["CACHE", "ENDS_WITHIN", "OTHER_USER", "Toolbox", "ToolboxImage", "remove_orphans", "toolbox"]
+__all__ = [
+    "CACHE",
+    "ENDS_WITHIN",
+    "OTHER_USER",
+    "Toolbox",
+    "ToolboxFolder",
+    "ToolboxImage",
+    "remove_orphans",
+    "toolbox",
+]
 
 CACHE = "/cache"
 """Where the volume is mounted in the pod."""
@@ -101,6 +110,21 @@ class Toolbox:
         """
         return run_in_pod(self.cluster, self.pod, command, doing=doing)
 
+    @contextmanager
+    def folder(self) -> Iterator[ToolboxFolder]:
+        """A new folder on the volume, for as long as this context.
+
+        Raises:
+            ClusterError: it cannot be made.
+        """
+        path = f"{CACHE}/.making-{secrets.token_hex(4)}"
+        self.run(["mkdir", "-m", "700", path], doing="making a folder on the volume")
+        try:
+            yield ToolboxFolder(self, path)
+        finally:
+            with suppress(ClusterError):  # the next who has the golden dumps removes it
+                self.run(["rm", "-rf", path], doing="tidying up")
+
     def require_room(self, needed: int = 0) -> None:
         """Stop where the volume cannot be written, or has too little room for ``needed`` bytes.
 
@@ -119,6 +143,19 @@ class Toolbox:
                 f"{self.place} is full: {human_size(free)} are free, and {human_size(needed + _LEAST_ROOM)} are needed",
                 hint="Remove golden dumps (`erp-sandbox forget`), or make it larger.",
             )
+
+
+@dataclass(frozen=True)
+class ToolboxFolder:
+    """A folder on the volume that is there for a while.
+
+    Attributes:
+        toolbox: where it is.
+        path: its own there.
+    """
+
+    toolbox: Toolbox
+    path: str
 
 
 @contextmanager

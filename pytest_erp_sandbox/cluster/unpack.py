@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.resources import files
+from pathlib import Path
 
 from ..errors import ClusterError
 from .ahead import read_ahead
 from .api import Cluster
 from .exec import Exec, PodReference
 
-__all__ = ["script", "unpack"]
+__all__ = ["archive_of", "script", "unpack"]
 
 _UNIT = 1 << 16
 _BATCH = 128 * _UNIT
 """Bytes that are announced, checked and unpacked at once."""
+
+_BLOCK = 512
+"""Bytes; an archive is made of such."""
 
 _AHEAD = 2
 """How much of it is read before it can be sent."""
@@ -65,6 +70,24 @@ def unpack(
         answer = _answer(target)
         if answer != _WHOLE or target.wait() != 0:
             raise _failed(folder, pod, answer or target.reason)
+
+
+def archive_of(entry: Path) -> Iterator[memoryview]:
+    """A tar archive of a file, or of a folder of files."""
+    for path in [entry, *sorted(entry.rglob("*"))]:
+        member = tarfile.TarInfo(str(path.relative_to(entry.parent)))
+        member.mtime = int(path.stat().st_mtime)
+        if path.is_dir():
+            member.type, member.mode = tarfile.DIRTYPE, 0o700
+            yield memoryview(member.tobuf(tarfile.GNU_FORMAT))
+            continue
+        member.size, member.mode = path.stat().st_size, 0o600
+        yield memoryview(member.tobuf(tarfile.GNU_FORMAT))
+        with path.open("rb") as content:
+            while piece := content.read(_UNIT):
+                yield memoryview(piece)
+        yield memoryview(bytes(-member.size % _BLOCK))
+    yield memoryview(bytes(2 * _BLOCK))
 
 
 def _answer(target: Exec) -> str:

@@ -361,22 +361,7 @@ class ProdDatabase(_Database):
         Raises:
             PostgresError: it cannot, or not as safely; the message says why.
         """
-        host, port = self.address or (connection.info.host, str(connection.info.port))
-        if not all(map(_is_known_elsewhere, host.split(","))):
-            raise PostgresError(f"no host is set by which it could reach prod, only {host or 'a port-forward'}")
-        # What is as libpq has it anyway is not said: an older one there would not know all of it.
-        said = {
-            name: option.val.decode()
-            for option in connection.pgconn.info
-            if (name := option.keyword.decode()) in _SHARED | _CERTIFICATES
-            and option.val
-            and option.val != option.compiled
-        }
-        if said.get("sslmode", "").startswith("verify-") or said.keys() & _CERTIFICATES or _has_root():
-            raise PostgresError("servers are compared with a certificate, which is a file on this machine")
-        # A passfile's password is not among what is said.
-        secrets = {"PGUSER": _line(connection.pgconn.user), "PGPASSWORD": _line(connection.pgconn.password)}
-        return make_conninfo(**said, host=host, port=port), secrets
+        return _from_elsewhere(self, connection, "prod")
 
 
 @dataclass(frozen=True)
@@ -408,6 +393,29 @@ class SandboxDatabase(_Database):
             connection.execute("SET ROLE NONE")
             stack.pop_all()
             return connection
+
+    def from_elsewhere(self, connection: SandboxConnection) -> tuple[str, Mapping[str, SecretStr]]:
+        """How a program on another machine connects to the same database; as prod's has it."""
+        return _from_elsewhere(self, connection, "the sandbox")
+
+
+def _from_elsewhere(
+    database: _Database, connection: psycopg.Connection[Any], called: str
+) -> tuple[str, Mapping[str, SecretStr]]:
+    host, port = database.address or (connection.info.host, str(connection.info.port))
+    if not all(map(_is_known_elsewhere, host.split(","))):
+        raise PostgresError(f"no host is set by which it could reach {called}, only {host or 'a port-forward'}")
+    # What is as libpq has it anyway is not said: an older one there would not know all of it.
+    said = {
+        name: option.val.decode()
+        for option in connection.pgconn.info
+        if (name := option.keyword.decode()) in _SHARED | _CERTIFICATES and option.val and option.val != option.compiled
+    }
+    if said.get("sslmode", "").startswith("verify-") or said.keys() & _CERTIFICATES or _has_root():
+        raise PostgresError("servers are compared with a certificate, which is a file on this machine")
+    # A passfile's password is not among what is said.
+    secrets = {"PGUSER": _line(connection.pgconn.user), "PGPASSWORD": _line(connection.pgconn.password)}
+    return make_conninfo(**said, host=host, port=port), secrets
 
 
 def quoted_role(role: str) -> str:

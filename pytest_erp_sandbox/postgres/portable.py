@@ -11,8 +11,8 @@ from ._sql import query
 from .archive import Archive, Entry
 from .clients import Toolset
 from .connection import ProdConnection, SandboxConnection, quoted_role
+from .pg_restore import listing
 from .program import ask
-from .restore import listing
 from .selection import standing_objects
 
 __all__ = ["Obstacle", "obstacles_in_archive", "obstacles_in_prod"]

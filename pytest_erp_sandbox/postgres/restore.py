@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,10 +24,11 @@ from .lease import Lease
 from .locks import USABLE_SHARE, lock_slots
 from .making import make_at_once
 from .parting import part, part_early
-from .program import LineWatcher, finish, run, start
+from .pg_restore import PgRestore, PgRestoreHere
+from .program import LineWatcher, finish, start
 from .selection import entries_to_restore, standing_objects
 
-__all__ = ["listing", "restore"]
+__all__ = ["restore"]
 
 _SESSION_OPTIONS = (
     "-c synchronous_commit=off -c maintenance_work_mem=256MB -c client_min_messages=warning"
@@ -37,17 +37,6 @@ _SESSION_OPTIONS = (
     " -c max_parallel_maintenance_workers=0 -c jit=off"
 )
 """What makes a restore faster; whether a crash loses its end does not matter: the mark says that it was complete."""
-
-_SCRIPT = (
-    "--exit-on-error",
-    "--no-owner",
-    "--no-privileges",
-    "--no-publications",
-    "--no-subscriptions",
-    "--no-security-labels",
-    "--no-tablespaces",
-    "--verbose",
-)
 
 _LOCKS = {"TABLE": 4, "MATERIALIZED VIEW": 4, "VIEW": 1, "SEQUENCE": 1, "INDEX": 1, "CONSTRAINT": 1}
 """Locks that are held from an object's making to the commit; a table's TOAST table and its index have theirs."""
@@ -65,6 +54,7 @@ def restore(
     leave_out: Collection[str],
     on_progress: OnProgress,
     amendment: Amendment | None = None,
+    pg_restore: PgRestore | None = None,
 ) -> None:
     """Restore ``archive`` into the leased, wiped sandbox, with the sandbox's own credentials, as its role.
 
@@ -78,6 +68,8 @@ def restore(
         leave_out: names of objects (``schema.name``, ``*`` matches) that are not restored, beside those that stand.
         on_progress: is told how many of the entries are done.
         amendment: what is done to some tables' rows before anybody can see them.
+        pg_restore: another one than ``toolset``'s, nearer to the sandbox, for all that is not made by sessions from
+            here; the server's version is that of ``toolset``, too.
 
     Raises:
         LeaseError: the lease was lost.
@@ -90,11 +82,11 @@ def restore(
     watch = _progress(on_progress)
     amended = [entry for entry in entries if amendment is not None and amendment.concerns(entry)]
     others = _without(entries, amended)
+    here = PgRestoreHere(toolset, archive)
     with ExitStack() as stack:
 
         def script(entries: Sequence[Entry]) -> list[str | Path]:
-            file = stack.enter_context(listing(entries))
-            return [toolset.program("pg_restore"), *_SCRIPT, f"--use-list={file}", archive.path]
+            return stack.enter_context(here.script(entries))
 
         options = f"{_SESSION_OPTIONS} {stack.enter_context(admitted(lease))}"
         before_data: list[Callable[[], None]] = []
@@ -122,7 +114,12 @@ def restore(
             early = part_early(others, archive.without_rows, jobs)
             if is_made(early, "--section=data", "--section=post-data"):
                 others = _without(others, chain(empty, *early))
-        _restore(lease, script(others), options, jobs, watch, before_data, is_begun=is_begun)
+        run_pg_restore = partial((pg_restore or here).restore, lease, others, options, watch=watch)
+        if not is_begun:
+            run_pg_restore(["--section=pre-data"])
+        for each in before_data:
+            each()
+        run_pg_restore(["--section=data", "--section=post-data", f"--jobs={jobs}"])
 
 
 def _load_binary(lease: Lease, archive: Archive, entries: Sequence[Entry], options: str, watch: LineWatcher) -> None:
@@ -133,48 +130,6 @@ def _load_binary(lease: Lease, archive: Archive, entries: Sequence[Entry], optio
 def _without(entries: Iterable[Entry], some: Iterable[Entry]) -> list[Entry]:
     left_out = {entry.id for entry in some}
     return [entry for entry in entries if entry.id not in left_out]
-
-
-@contextmanager
-def listing(entries: Sequence[Entry]) -> Iterator[Path]:
-    """A file that makes pg_restore take these entries alone (``--use-list``)."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape", suffix=".list") as file:
-        file.writelines(f"{entry.line}\n" for entry in entries)
-        file.flush()
-        yield Path(file.name)
-
-
-def _restore(
-    lease: Lease,
-    script: Sequence[str | Path],
-    options: str,
-    jobs: int,
-    watch: LineWatcher,
-    before_data: Sequence[Callable[[], None]],
-    *,
-    is_begun: bool,
-) -> None:
-    database = lease.database
-    command = [
-        *script,
-        "--no-password",
-        f"--role={database.role}",
-        f"--dbname={database.public_conninfo(lease.application_name, options)}",
-    ]
-
-    def pg_restore(*options: str) -> None:
-        run(
-            [*command, *options],
-            database.secret_environment(),
-            doing=f"pg_restore into the sandbox, {database},",
-            watch=watch,
-        )
-
-    if not is_begun:
-        pg_restore("--section=pre-data")
-    for load in before_data:
-        load()
-    pg_restore("--section=data", "--section=post-data", f"--jobs={jobs}")
 
 
 def _restore_fitted(

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from pytest_erp_sandbox import ClusterError, PostgresError
 from pytest_erp_sandbox.cluster.dumping import PgDumpInToolbox, pg_dump_in_toolbox
-from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, toolbox
+from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxFolder, ToolboxImage, toolbox
 from pytest_erp_sandbox.postgres.clients import Toolset, installed_toolsets
 from pytest_erp_sandbox.postgres.connection import ProdDatabase
 from pytest_erp_sandbox.postgres.dump import PgDumpHere, dump_prod
@@ -70,13 +70,20 @@ def programs(box: Toolbox) -> Toolset:
 
 
 @pytest.fixture
-def in_toolbox(box: Toolbox, prod: ProdDatabase, programs: Toolset) -> PgDumpInToolbox:
-    return found(box, prod, programs.major)
+def folder(box: Toolbox) -> Iterator[ToolboxFolder]:
+    with box.folder() as made:
+        yield made
+    assert left_there(box) == ""
 
 
-def found(box: Toolbox, prod: ProdDatabase, major: int, *, at_most: int | None = None) -> PgDumpInToolbox:
+@pytest.fixture
+def in_toolbox(folder: ToolboxFolder, prod: ProdDatabase, programs: Toolset) -> PgDumpInToolbox:
+    return found(folder, prod, programs.major)
+
+
+def found(folder: ToolboxFolder, prod: ProdDatabase, major: int, *, at_most: int | None = None) -> PgDumpInToolbox:
     with prod.connect() as connection:
-        return pg_dump_in_toolbox(box, prod, connection, at_least=major, at_most=at_most or major)
+        return pg_dump_in_toolbox(folder, prod, connection, at_least=major, at_most=at_most or major)
 
 
 def dump(prod: ProdDatabase, to: Path, pg_dump: PgDumpInToolbox | PgDumpHere, **limits: timedelta) -> list[int]:
@@ -94,6 +101,12 @@ def script(programs: Toolset, archive: Path) -> str:
     return re.sub(r"^\\(un)?restrict .*\n", "", said, flags=re.MULTILINE)
 
 
+def has_session(host: str) -> bool:
+    """Whether pg_dump is connected; asked in a session of its own: a transaction goes on seeing the same ones."""
+    with psycopg.connect(f"host={host} user=postgres password=admin dbname=erp") as admin:
+        return admin.execute("SELECT FROM pg_stat_activity WHERE usename = 'dump'").rowcount > 0
+
+
 def left_there(box: Toolbox) -> str:
     return box.run(["ls", "-A", CACHE], doing="the test").strip()
 
@@ -106,7 +119,6 @@ def test_it_gives_the_very_dump_that_one_here_would(
     assert "Société 50000" in script(programs, tmp_path / "prod")
     assert script(programs, tmp_path / "prod") == script(programs, tmp_path / "here")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-    assert left_there(box) == ""
     assert in_toolbox.version.startswith(f"{programs.major}.")
 
 
@@ -131,7 +143,7 @@ def test_the_login_is_in_no_argument_no_object_and_no_repr(
 
 
 def test_what_pg_dump_cannot_do_is_said_and_nothing_of_it_stays(
-    box: Toolbox, host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
+    host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
 ) -> None:
     with psycopg.connect(f"host={host} user=postgres password=admin dbname=erp", autocommit=True) as admin:
         admin.execute("CREATE TABLE walled (id int); ALTER TABLE walled ENABLE ROW LEVEL SECURITY")
@@ -143,7 +155,6 @@ def test_what_pg_dump_cannot_do_is_said_and_nothing_of_it_stays(
         finally:
             admin.execute("DROP TABLE walled")
     assert "BYPASSRLS" in str(refused.value)
-    assert left_there(box) == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,19 +168,17 @@ def test_who_locks_prods_tables_is_named(
 
 
 def test_a_dump_that_takes_too_long_is_ended_and_lets_go_of_prod(
-    box: Toolbox, host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
+    host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
 ) -> None:
     with psycopg.connect(f"host={host} user=postgres password=admin dbname=erp") as other:
         other.execute("LOCK TABLE llx_societe")
         with pytest.raises(PostgresError, match=r"took longer than 0:00:02, and was ended\n.*prod.dump-timeout"):
             dump(prod, tmp_path / "prod", in_toolbox, timeout=timedelta(seconds=2))
-        sessions = "SELECT FROM pg_stat_activity WHERE usename = 'dump'"
-        until(lambda: other.execute(sessions).rowcount == 0, "prod has no session of it any more")
-    assert left_there(box) == ""
+        until(lambda: not has_session(host), "prod has no session of it any more")
 
 
 def test_a_dump_that_is_interrupted_lets_go_of_prod_at_once(
-    box: Toolbox, host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
+    host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
 ) -> None:
     """That whoever listens raises stands for Ctrl-C."""
 
@@ -188,9 +197,7 @@ def test_a_dump_that_is_interrupted_lets_go_of_prod_at_once(
                 timeout=PATIENCE,
                 on_progress=interrupt,
             )
-        sessions = "SELECT FROM pg_stat_activity WHERE usename = 'dump'"
-        until(lambda: other.execute(sessions).rowcount == 0, "prod has no session of it any more", patience=10)
-    assert left_there(box) == ""
+        until(lambda: not has_session(host), "prod has no session of it any more", patience=10)
 
 
 def test_a_pg_dump_that_does_not_heed_the_end_of_its_time_is_killed(
@@ -215,36 +222,33 @@ def test_a_pg_dump_that_does_not_heed_the_end_of_its_time_is_killed(
         until(lambda: "stopped" in box.run(["sh", "-c", stop], doing="the test"), "pg_dump is stopped")
         running.join(60)
     assert "took longer than 0:00:05, and was ended" in str(failures[0])
-    assert left_there(box) == ""
 
 
 def test_another_database_that_answers_under_prods_name_is_refused(
-    box: Toolbox, host: str, prod: ProdDatabase, programs: Toolset
+    host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox
 ) -> None:
     with psycopg.connect(f"host={host} user=postgres password=admin dbname=postgres", autocommit=True) as admin:
         admin.execute("CREATE DATABASE other")
-    with prod.connect() as connection:
-        in_toolbox = pg_dump_in_toolbox(box, prod, connection, at_least=programs.major, at_most=programs.major)
-        there = dataclasses.replace(in_toolbox, conninfo=make_conninfo(in_toolbox.conninfo, dbname="other"))
-        with pytest.raises(ClusterError, match="another database than prod's answers"):
-            there.require_same(connection)
+    clients = in_toolbox.clients
+    there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, dbname="other"))
+    with prod.connect() as connection, pytest.raises(ClusterError, match="another database than prod's answers"):
+        there.require_prod(connection)
 
 
-def test_a_pooler_that_drops_read_only_is_refused(
-    box: Toolbox, prod: ProdDatabase, in_toolbox: PgDumpInToolbox
-) -> None:
+def test_a_pooler_that_drops_read_only_is_refused(prod: ProdDatabase, in_toolbox: PgDumpInToolbox) -> None:
     """That the option is left out stands for a pooler between there and the server, which drops it."""
-    there = dataclasses.replace(in_toolbox, conninfo=make_conninfo(in_toolbox.conninfo, options=""))
+    clients = in_toolbox.clients
+    there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, options=""))
     with prod.connect() as connection, pytest.raises(ClusterError, match="drops default_transaction_read_only=on"):
-        there.require_same(connection)
+        there.require_prod(connection)
 
 
 def test_a_pg_dump_of_another_version_than_what_restores_here_is_not_taken(
-    box: Toolbox, prod: ProdDatabase, programs: Toolset
+    folder: ToolboxFolder, prod: ProdDatabase, programs: Toolset
 ) -> None:
     for at_least, at_most in ((programs.major + 1, programs.major + 1), (programs.major - 1, programs.major - 1)):
         with pytest.raises(ClusterError, match=rf"its pg_dump is {programs.major}\..*prod's server is {at_least}"):
-            found(box, prod, at_least, at_most=at_most)
+            found(folder, prod, at_least, at_most=at_most)
 
 
 def test_an_image_without_pg_dump_is_said(kubernetes: Kubernetes, box: Toolbox, prod: ProdDatabase) -> None:
@@ -253,11 +257,11 @@ def test_an_image_without_pg_dump_is_said(kubernetes: Kubernetes, box: Toolbox, 
         toolbox(kubernetes.cluster, kubernetes.sandbox, box.claim, image) as other,
         pytest.raises(ClusterError, match=r"asking for PostgreSQL's programs .*pg_dump: not found"),
     ):
-        found(other, prod, 15)
+        found(ToolboxFolder(other, CACHE), prod, 15)
 
 
 def test_a_prod_that_does_not_answer_there_is_said(
-    box: Toolbox, host: str, prod: ProdDatabase, programs: Toolset
+    folder: ToolboxFolder, host: str, prod: ProdDatabase, programs: Toolset
 ) -> None:
     for address, said in (
         (("postgres.nowhere.svc", "5432"), "could not translate host name"),
@@ -267,4 +271,4 @@ def test_a_prod_that_does_not_answer_there_is_said(
         (("", "5432"), "no host is set by which it could reach prod"),
     ):
         with pytest.raises(ClusterError, match=said):
-            found(box, at(host, address=address), programs.major)
+            found(folder, at(host, address=address), programs.major)

@@ -132,28 +132,39 @@ def test_from_outside_where_only_a_port_forward_leads_to_prod_it_is_dumped_here(
     assert "could not translate host name" in said
 
 
-NO_DUMP_OF_PROD = """#!/bin/sh
-case "$*" in *dbname=erp | *"dbname=erp "*) echo "error: not here" >&2; exit 1 ;; esac
+NOT_HERE = """#!/bin/sh
+case "$*" in *dbname={database} | *"dbname={database} "*) echo "error: not here" >&2; exit 1 ;; esac
 exec {program} "$@"
 """
 
 
-def test_from_outside_pg_dump_of_prod_runs_in_the_toolbox_unless_that_is_not_wanted(
+def test_from_outside_prod_is_dumped_and_restored_in_the_toolbox_unless_that_is_not_wanted(
     outside: Town, tmp_path: Path
 ) -> None:
-    """Programs of which pg_dump refuses prod stand for none that could dump it here."""
+    """Programs that refuse the one database stand for none that could dump it here, or restore it."""
     here = next(each for each in installed_toolsets() if each.major == 15)
-    for name in ("pg_restore", "psql"):
-        (tmp_path / name).symlink_to(here.program(name))
-    (tmp_path / "pg_dump").write_text(NO_DUMP_OF_PROD.format(program=here.program("pg_dump")))
-    (tmp_path / "pg_dump").chmod(0o755)
-    with outside.with_settings(refresh="always", programs=tmp_path):
+    (tmp_path / "psql").symlink_to(here.program("psql"))
+    for name, database in (("pg_dump", "erp"), ("pg_restore", "erp-sandbox")):
+        (tmp_path / name).write_text(NOT_HERE.format(program=here.program(name), database=database))
+        (tmp_path / name).chmod(0o755)
+    # By an address that means the same in the cluster.
+    sandbox = {key: value for key, value in outside.settings()["sandbox"].items() if key != "secret-keys"}
+    golden = {**outside.settings()["golden"], "dump-there": False}
+    with outside.with_settings(refresh="always", programs=tmp_path, sandbox=sandbox):
         done = outside.run("erp-sandbox", "refresh-from-prod")
         assert done.returncode == 0, done.stderr
-    golden = {**outside.settings()["golden"], "dump-there": False}
-    with outside.with_settings(refresh="always", programs=tmp_path, golden=golden):
+    with outside.with_settings(refresh="always", programs=tmp_path, sandbox=sandbox, golden=golden):
         done = outside.run("erp-sandbox", "refresh-from-prod")
         assert (done.returncode, "not here" in done.stderr) == (1, True), done.stderr
+
+
+def test_from_outside_where_only_a_port_forward_leads_to_the_sandbox_it_is_restored_from_here(outside: Town) -> None:
+    with outside.with_settings(refresh="always"):
+        done = outside.run("erp-sandbox", "refresh-from-prod")
+    assert done.returncode == 0, done.stderr
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "pg_restore runs here, as it cannot in pod" in said
+    assert "no host is set by which it could reach the sandbox" in said or "could not translate host name" in said
 
 
 def test_from_outside_the_roles_of_deploy_are_enough_and_not_too_much(outside: Town) -> None:

@@ -1,0 +1,177 @@
+"""PostgreSQL's programs in the toolbox, with a login that only their environment has."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pydantic import SecretStr
+
+from ..errors import ClusterError, PostgresError
+from ..postgres.connection import IDENTITY, ProdConnection, SandboxConnection, identify
+from ..postgres.program import Hearing, LineWatcher, reason, took_too_long
+from .exec import Exec
+from .toolbox import Toolbox
+
+__all__ = ["ToolboxClients", "toolbox_clients"]
+
+# The login comes by stdin: a Secret, which whoever may start pods in the namespace could read, is not needed for it.
+# With stdin's end, that is with the connection's, the program ends, too.
+_WITH_LOGIN = """
+umask 077
+IFS= read -r PGUSER && IFS= read -r PGPASSWORD || exit 1
+export PGUSER PGPASSWORD LC_ALL=C PG_COLOR=never
+"$@" </dev/null 2>&1 &
+program=$!
+exec 4<&0
+{ cat <&4; kill $program; } >/dev/null 2>&1 &
+lifeline=$!
+wait $program
+code=$?
+kill $lifeline
+exit $code
+"""
+
+_KILLED = 137
+"""The exit code of a program that SIGKILL ended."""
+
+_ENDING = timedelta(seconds=10)
+"""How long a program has for ending when its time is over, before it is killed."""
+
+_LONGEST_LINE = 10_000
+"""Bytes that are kept of a line that has not ended."""
+
+
+@dataclass(frozen=True)
+class ToolboxClients:
+    """The programs of the toolbox's image, and the one database that they reach.
+
+    Attributes:
+        toolbox: with them.
+        version: theirs.
+        major: the first part of it.
+        conninfo: how they connect from there.
+        login: what their environment gets for that.
+    """
+
+    toolbox: Toolbox
+    version: str
+    major: int
+    conninfo: str
+    login: Mapping[str, SecretStr] = field(repr=False)
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        doing: str,
+        watch: LineWatcher = lambda _: None,
+        timeout: timedelta | None = None,
+        limit: str = "the limit",
+    ) -> Hearing:
+        """Run a program to its end; whatever interrupts the wait ends the program too.
+
+        Args:
+            command: the program and its arguments; none of them secret, as the API server may log them.
+            doing: what it does, for the error.
+            watch: is called with each line of what it says.
+            timeout: how long it may take.
+            limit: what that is called where it is set.
+
+        Returns:
+            What it said.
+
+        Raises:
+            PostgresError: it failed, or took too long; the message has its first error.
+            ClusterError: the connection to the toolbox was lost.
+        """
+        begun, doing = time.monotonic(), f"{doing} in {self.toolbox.pod}"
+        code, heard = self._run(command if timeout is None else [*_limited(timeout), *command], watch)
+        # Not by the exit code: each timeout has its own.
+        if code and timeout is not None and time.monotonic() - begun >= timeout.total_seconds():
+            raise took_too_long(doing, timeout, limit)
+        if code == _KILLED:
+            raise PostgresError(
+                f"{doing} was killed: its memory was not enough, or the node's", hint="Set golden.dump-there = false."
+            )
+        if code:
+            raise PostgresError(f"{doing} failed (exit code {code}): {reason(heard)}")
+        return heard
+
+    def require_prod(self, connection: ProdConnection) -> None:
+        """Stop where they would not read the database that ``connection`` is with, or could write there.
+
+        Raises:
+            ClusterError: what they reach is another one, or ignores that it is to be read only; or they reach none.
+        """
+        is_read_only, identity = self._asked("SHOW default_transaction_read_only", IDENTITY)
+        if identity != str(identify(connection)):
+            raise ClusterError("another database than prod's answers there under prod's name")
+        if is_read_only != "on":
+            raise ClusterError("a pooler in between drops default_transaction_read_only=on")
+
+    def require_sandbox(self, connection: SandboxConnection) -> None:
+        """Stop where they would not write into the database that ``connection`` is with.
+
+        Raises:
+            ClusterError: what they reach is another one; or they reach none.
+        """
+        if self._asked(IDENTITY) != [str(identify(connection))]:
+            raise ClusterError("another database than the sandbox answers there under its name")
+
+    def _asked(self, *questions: str) -> list[str]:
+        """What the database there answers, as psql writes it."""
+        psql = ["psql", "-X", "-A", "-t", "-q", "-w", "-F", "/"]
+        asking = [word for question in questions for word in ("-c", question)]
+        try:
+            heard = self.run([*psql, *asking, "-d", self.conninfo], doing="asking which database answers")
+        except PostgresError as error:
+            raise ClusterError(error.args[0]) from None
+        return list(heard.said)[-len(questions) :]
+
+    def _run(self, command: Sequence[str], watch: LineWatcher) -> tuple[int, Hearing]:
+        """Run a program with the login, which no error's frames may hold."""
+        toolbox, heard, rest = self.toolbox, Hearing(), b""
+        try:
+            with Exec(toolbox.cluster, toolbox.pod, ["sh", "-c", _WITH_LOGIN, "sh", *command], stdin=True) as running:
+                for variable in ("PGUSER", "PGPASSWORD"):
+                    running.write(f"{self.login[variable].get_secret_value()}\n".encode())
+                for piece in running.output():
+                    *lines, rest = (rest[:_LONGEST_LINE] + bytes(piece)).split(b"\n")
+                    for line in lines:
+                        watch(heard.take_in(line))
+                return running.wait(), heard
+        except ClusterError as error:
+            lost = ClusterError(error.args[0], hint=error.hint)
+        raise lost
+
+
+def toolbox_clients(toolbox: Toolbox, way: Callable[[], tuple[str, Mapping[str, SecretStr]]]) -> ToolboxClients:
+    """Find the toolbox's programs.
+
+    Args:
+        toolbox: the pod.
+        way: gives how they connect, and their login (``from_elsewhere``).
+
+    Raises:
+        ClusterError: one is not there, or there is no way for them.
+    """
+    # All that will be needed, as images differ.
+    asking = 'pg_dump --version && pg_restore --version && psql --version && "$@" tar --version'
+    said = toolbox.run(["sh", "-c", asking, "sh", *_limited(_ENDING)], doing="asking for PostgreSQL's programs")
+    found = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
+    if found is None:
+        raise ClusterError(f"its pg_dump is {said.strip()}")
+    try:
+        return ToolboxClients(toolbox, found[1], int(found[2]), *way())
+    except PostgresError as error:
+        raise ClusterError(error.args[0]) from None
+
+
+def _limited(timeout: timedelta) -> list[str]:
+    """What runs a program for so long at most; SIGINT lets pg_dump stop what the server does for it."""
+    return ["timeout", "-k", str(_ENDING.seconds), "-s", "INT", str(max(1, math.ceil(timeout.total_seconds())))]
