@@ -310,11 +310,11 @@ class GoldenSettings(Table):
     namespace: str | None = None
     """The claim's; by default the first sandbox's."""
     image: str = "postgres:17"
-    """Of the pod that mounts the claim for that: with tar, flock and timeout, and PostgreSQL's clients of prod's and the
-    sandbox's version."""
+    """Of the pod that mounts the claim for that: with tar, flock and timeout, and PostgreSQL's clients of prod's
+    version and the sandbox's."""
     dump_there: bool = True
-    """Let that pod dump prod, and restore that dump, where it can. Prod's login is in a process of the sandbox's namespace
-    meanwhile."""
+    """Let that pod dump prod, and restore that dump, where it can. Prod's login is in a process of the sandbox's
+    namespace meanwhile."""
     user: int = 10001
     """The uid and gid that the pod runs as."""
 

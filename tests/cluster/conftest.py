@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxFolder
+from pytest_erp_sandbox.postgres.clients import Toolset, installed_toolsets
+
 from ..docs.conftest import page
 from .kubernetes import Kubernetes, running_kubernetes
 
@@ -17,3 +20,18 @@ def kubernetes() -> Iterator[Kubernetes]:
     """A cluster, and two namespaces of this test run's own."""
     with running_kubernetes() as running:
         yield running
+
+
+@pytest.fixture
+def folder(box: Toolbox) -> Iterator[ToolboxFolder]:
+    """A folder on the volume of the test's toolbox, where nothing else is; and nothing afterwards."""
+    with box.folder() as made:
+        yield made
+    assert box.run(["ls", "-A", CACHE], doing="the test") == ""
+
+
+@pytest.fixture
+def programs(box: Toolbox) -> Toolset:
+    """Those here that are of the version of the toolbox's."""
+    said = box.run(["pg_dump", "--version"], doing="the test")
+    return next(each for each in installed_toolsets() if f") {each.major}." in said)

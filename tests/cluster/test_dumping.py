@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from pytest_erp_sandbox import ClusterError, PostgresError
 from pytest_erp_sandbox.cluster.dumping import PgDumpInToolbox, pg_dump_in_toolbox
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxFolder, ToolboxImage, toolbox
-from pytest_erp_sandbox.postgres.clients import Toolset, installed_toolsets
+from pytest_erp_sandbox.postgres.clients import Toolset
 from pytest_erp_sandbox.postgres.connection import ProdDatabase
 from pytest_erp_sandbox.postgres.dump import PgDumpHere, dump_prod
 
@@ -62,20 +62,6 @@ def box(kubernetes: Kubernetes) -> Iterator[Toolbox]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def programs(box: Toolbox) -> Toolset:
-    """Those here that are of the version of the toolbox's."""
-    said = box.run(["pg_dump", "--version"], doing="the test")
-    return next(each for each in installed_toolsets() if f") {each.major}." in said)
-
-
-@pytest.fixture
-def folder(box: Toolbox) -> Iterator[ToolboxFolder]:
-    with box.folder() as made:
-        yield made
-    assert left_there(box) == ""
-
-
 @pytest.fixture
 def in_toolbox(folder: ToolboxFolder, prod: ProdDatabase, programs: Toolset) -> PgDumpInToolbox:
     return found(folder, prod, programs.major)
@@ -105,10 +91,6 @@ def has_session(host: str) -> bool:
     """Whether pg_dump is connected; asked in a session of its own: a transaction goes on seeing the same ones."""
     with psycopg.connect(f"host={host} user=postgres password=admin dbname=erp") as admin:
         return admin.execute("SELECT FROM pg_stat_activity WHERE usename = 'dump'").rowcount > 0
-
-
-def left_there(box: Toolbox) -> str:
-    return box.run(["ls", "-A", CACHE], doing="the test").strip()
 
 
 def test_it_gives_the_very_dump_that_one_here_would(

@@ -15,10 +15,10 @@ from psycopg.conninfo import make_conninfo
 
 from pytest_erp_sandbox import ClusterError, PostgresError
 from pytest_erp_sandbox.cluster.dumping import PgRestoreInToolbox, pg_dump_in_toolbox, pg_restore_in_toolbox
-from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxFolder, ToolboxImage, toolbox
+from pytest_erp_sandbox.cluster.toolbox import Toolbox, ToolboxFolder, ToolboxImage, toolbox
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.postgres.archive import Archive, read_archive
-from pytest_erp_sandbox.postgres.clients import Toolset, installed_toolsets
+from pytest_erp_sandbox.postgres.clients import Toolset
 from pytest_erp_sandbox.postgres.dump import OnProgress, dump_prod
 from pytest_erp_sandbox.postgres.lease import Lease
 from pytest_erp_sandbox.postgres.restore import restore
@@ -61,20 +61,6 @@ def box(kubernetes: Kubernetes) -> Iterator[Toolbox]:
     golden = kubernetes.claim("restored")
     with toolbox(kubernetes.cluster, kubernetes.sandbox, golden, ToolboxImage(IMAGE)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def programs(box: Toolbox) -> Toolset:
-    """Those here that are of the version of the toolbox's."""
-    said = box.run(["pg_dump", "--version"], doing="the test")
-    return next(each for each in installed_toolsets() if f") {each.major}." in said)
-
-
-@pytest.fixture
-def folder(box: Toolbox) -> Iterator[ToolboxFolder]:
-    with box.folder() as made:
-        yield made
-    assert box.run(["ls", "-A", CACHE], doing="the test") == ""
 
 
 @pytest.fixture
