@@ -12,12 +12,12 @@ from datetime import timedelta
 from pydantic import SecretStr
 
 from ..errors import ClusterError, PostgresError
-from ..postgres.connection import IDENTITY, ProdConnection, SandboxConnection, identify
+from ..postgres.connection import IDENTITY, ProdConnection, ProdDatabase, SandboxConnection, SandboxDatabase, identify
 from ..postgres.program import Hearing, LineWatcher, reason, took_too_long
 from .exec import Exec
 from .toolbox import Toolbox
 
-__all__ = ["ToolboxClients", "toolbox_clients"]
+__all__ = ["ProdClients", "SandboxClients", "prod_clients", "sandbox_clients"]
 
 # The login comes by stdin: a Secret, which whoever may start pods in the namespace could read, is not needed for it.
 # With stdin's end, that is with the connection's, the program ends, too.
@@ -47,7 +47,7 @@ _LONGEST_LINE = 10_000
 
 
 @dataclass(frozen=True)
-class ToolboxClients:
+class _Clients:
     """The programs of the toolbox's image, and the one database that they reach.
 
     Attributes:
@@ -102,27 +102,6 @@ class ToolboxClients:
             raise PostgresError(f"{doing} failed (exit code {code}): {reason(heard)}")
         return heard
 
-    def require_prod(self, connection: ProdConnection) -> None:
-        """Stop where they would not read the database that ``connection`` is with, or could write there.
-
-        Raises:
-            ClusterError: what they reach is another one, or ignores that it is to be read only; or they reach none.
-        """
-        is_read_only, identity = self._asked("SHOW default_transaction_read_only", IDENTITY)
-        if identity != str(identify(connection)):
-            raise ClusterError("another database than prod's answers there under prod's name")
-        if is_read_only != "on":
-            raise ClusterError("a pooler in between drops default_transaction_read_only=on")
-
-    def require_sandbox(self, connection: SandboxConnection) -> None:
-        """Stop where they would not write into the database that ``connection`` is with.
-
-        Raises:
-            ClusterError: what they reach is another one; or they reach none.
-        """
-        if self._asked(IDENTITY) != [str(identify(connection))]:
-            raise ClusterError("another database than the sandbox answers there under its name")
-
     def _asked(self, *questions: str) -> list[str]:
         """What the database there answers, as psql writes it."""
         psql = ["psql", "-X", "-A", "-t", "-q", "-w", "-F", "/"]
@@ -150,24 +129,68 @@ class ToolboxClients:
         raise lost
 
 
-def toolbox_clients(toolbox: Toolbox, way: Callable[[], tuple[str, Mapping[str, SecretStr]]]) -> ToolboxClients:
-    """Find the toolbox's programs.
+@dataclass(frozen=True)
+class ProdClients(_Clients):
+    """Programs that reach prod."""
 
-    Args:
-        toolbox: the pod.
-        way: gives how they connect, and their login (``from_elsewhere``).
+    def require_same(self, connection: ProdConnection) -> None:
+        """Stop where they would not read the database that ``connection`` is with, or could write there.
+
+        Raises:
+            ClusterError: what they reach is another one, or ignores that it is to be read only; or they reach none.
+        """
+        is_read_only, identity = self._asked("SHOW default_transaction_read_only", IDENTITY)
+        if identity != str(identify(connection)):
+            raise ClusterError("another database than prod's answers there under prod's name")
+        if is_read_only != "on":
+            raise ClusterError("a pooler in between drops default_transaction_read_only=on")
+
+
+@dataclass(frozen=True)
+class SandboxClients(_Clients):
+    """Programs that reach a sandbox."""
+
+    def require_same(self, connection: SandboxConnection) -> None:
+        """Stop where they would not write into the database that ``connection`` is with.
+
+        Raises:
+            ClusterError: what they reach is another one; or they reach none.
+        """
+        if self._asked(IDENTITY) != [str(identify(connection))]:
+            raise ClusterError("another database than the sandbox answers there under its name")
+
+
+def prod_clients(toolbox: Toolbox, prod: ProdDatabase, connection: ProdConnection) -> ProdClients:
+    """The toolbox's programs, and their way to prod, with the login of ``connection``.
 
     Raises:
         ClusterError: one is not there, or there is no way for them.
     """
+    return ProdClients(toolbox, *_version(toolbox), *_way(lambda: prod.from_elsewhere(connection)))
+
+
+def sandbox_clients(toolbox: Toolbox, sandbox: SandboxDatabase, connection: SandboxConnection) -> SandboxClients:
+    """The toolbox's programs, and their way to a sandbox, with the login of ``connection``.
+
+    Raises:
+        ClusterError: one is not there, or there is no way for them.
+    """
+    return SandboxClients(toolbox, *_version(toolbox), *_way(lambda: sandbox.from_elsewhere(connection)))
+
+
+def _version(toolbox: Toolbox) -> tuple[str, int]:
     # All that will be needed, as images differ.
     asking = 'pg_dump --version && pg_restore --version && psql --version && "$@" tar --version'
     said = toolbox.run(["sh", "-c", asking, "sh", *_limited(_ENDING)], doing="asking for PostgreSQL's programs")
     found = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
     if found is None:
         raise ClusterError(f"its pg_dump is {said.strip()}")
+    return found[1], int(found[2])
+
+
+def _way(from_elsewhere: Callable[[], tuple[str, Mapping[str, SecretStr]]]) -> tuple[str, Mapping[str, SecretStr]]:
     try:
-        return ToolboxClients(toolbox, found[1], int(found[2]), *way())
+        return from_elsewhere()
     except PostgresError as error:
         raise ClusterError(error.args[0]) from None
 

@@ -17,7 +17,7 @@ from ..postgres.dump import DUMP_TIMEOUT
 from ..postgres.lease import Lease
 from ..postgres.pg_restore import OPTIONS, listing
 from ..postgres.program import LineWatcher
-from .clients import ToolboxClients, toolbox_clients
+from .clients import ProdClients, SandboxClients, prod_clients, sandbox_clients
 from .fetching import fetch_folder
 from .toolbox import Toolbox, ToolboxFolder
 from .unpack import archive_of, unpack
@@ -34,7 +34,7 @@ class PgDumpInToolbox:
         folder: in which the dump stays.
     """
 
-    clients: ToolboxClients
+    clients: ProdClients
     folder: ToolboxFolder
 
     @property
@@ -80,12 +80,12 @@ def pg_dump_in_toolbox(
     Raises:
         ClusterError: it cannot be used; the message says why.
     """
-    clients = toolbox_clients(folder.toolbox, lambda: prod.from_elsewhere(connection))
+    clients = prod_clients(folder.toolbox, prod, connection)
     if not at_least <= clients.major <= at_most:
         raise ClusterError(
             f"its pg_dump is {clients.version}; prod's server is {at_least}, and what restores here is {at_most}"
         )
-    clients.require_prod(connection)
+    clients.require_same(connection)
     return PgDumpInToolbox(clients, folder)
 
 
@@ -98,7 +98,7 @@ class PgRestoreInToolbox:
         dump: its path there.
     """
 
-    clients: ToolboxClients
+    clients: SandboxClients
     dump: str
 
     def restore(
@@ -145,12 +145,12 @@ def pg_restore_in_toolbox(toolbox: Toolbox, dump: str, lease: Lease, programs: T
     Raises:
         ClusterError: it cannot be used; the message says why.
     """
-    clients = toolbox_clients(toolbox, lambda: lease.database.from_elsewhere(lease.connection))
+    clients = sandbox_clients(toolbox, lease.database, lease.connection)
     server = lease.connection.info.server_version // 10000
     if not clients.major == programs.major == server:
         raise ClusterError(
             f"its pg_restore is {clients.version}; the sandbox's server is {server}, and what restores here is"
             f" {programs.version}"
         )
-    clients.require_sandbox(lease.connection)
+    clients.require_same(lease.connection)
     return PgRestoreInToolbox(clients, dump)
