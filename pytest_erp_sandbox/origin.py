@@ -41,14 +41,14 @@ class Copy:
         extensions: those that it counts on.
         left_behind: what is prod's and not in the dump.
         made_with: the version of the pg_dump that made it.
-        there: its path in the toolbox, if it was made there, too.
+        there: where it is in a toolbox, if it was made in one.
     """
 
     archive: Archive
     extensions: Sequence[Extension]
     left_behind: Sequence[Obstacle]
     made_with: str
-    there: str | None = None
+    there: ToolboxFolder | None = None
 
 
 class Origin(Protocol):
@@ -122,8 +122,8 @@ class _Server:
                 timeout=self._settings.dump_timeout,
                 on_progress=on_progress,
             )
-        path = None if in_toolbox is None else in_toolbox.path(to)
-        return Copy(read_archive(to, self._toolsets), extensions, left_behind, pg_dump.version, path)
+        place = None if in_toolbox is None else in_toolbox.place(to)
+        return Copy(read_archive(to, self._toolsets), extensions, left_behind, pg_dump.version, place)
 
     def _pg_dump_in_toolbox(
         self, there: ToolboxFolder, connection: ProdConnection, clients: Clients, progress: Progress

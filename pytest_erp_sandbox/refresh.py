@@ -202,7 +202,7 @@ def _prepare(
     # Not after the restore: an ERP may be up in front of the sandbox, and must not see a state that is not quarantined.
     amendment = Amendment(tables_of_quarantine(settings.quarantine), quarantine) if settings.quarantine else None
     left_out = [obstacle.object for obstacle in obstacles if obstacle.object]
-    pg_restore = _pg_restore_in_toolbox(there, copy.there, sandbox, programs, progress)
+    pg_restore = _pg_restore_in_toolbox(copy.there, sandbox, programs, progress)
     sandbox.rebuild(copy.archive, extensions, left_out, amendment, pg_restore)
     if settings.golden.prepare:
         with progress.step("running golden.prepare"):
@@ -226,16 +226,16 @@ def _prepare(
 
 
 def _pg_restore_in_toolbox(
-    there: ToolboxFolder | None, dump: str | None, sandbox: Sandbox, programs: Toolset, progress: Progress
+    dump: ToolboxFolder | None, sandbox: Sandbox, programs: Toolset, progress: Progress
 ) -> PgRestore | None:
-    if there is None or dump is None:
+    if dump is None:
         return None
     from .cluster.dumping import pg_restore_in_toolbox
 
     try:
-        return pg_restore_in_toolbox(there.toolbox, dump, sandbox.lease, programs)
+        return pg_restore_in_toolbox(dump, sandbox.lease, programs)
     except ClusterError as reason:
-        progress.say(f"pg_restore runs here, as it cannot in {there.toolbox.pod}: {reason}")
+        progress.say(f"pg_restore runs here, as it cannot in {dump.toolbox.pod}: {reason}")
         return None
 
 

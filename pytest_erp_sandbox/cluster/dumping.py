@@ -19,7 +19,7 @@ from ..postgres.pg_restore import OPTIONS, listing
 from ..postgres.program import LineWatcher
 from .clients import ProdClients, SandboxClients, prod_clients, sandbox_clients
 from .fetching import fetch_folder
-from .toolbox import Toolbox, ToolboxFolder
+from .toolbox import ToolboxFolder
 from .unpack import archive_of, unpack
 
 __all__ = ["PgDumpInToolbox", "PgRestoreInToolbox", "pg_dump_in_toolbox", "pg_restore_in_toolbox"]
@@ -42,9 +42,9 @@ class PgDumpInToolbox:
         """Of the program."""
         return self.clients.version
 
-    def path(self, to: Path) -> str:
+    def place(self, to: Path) -> ToolboxFolder:
         """Where the dump that was brought to ``to`` is in the toolbox."""
-        return f"{self.folder.path}/{to.name}"
+        return ToolboxFolder(self.folder.toolbox, f"{self.folder.path}/{to.name}")
 
     def dump(
         self, prod: ProdDatabase, to: Path, options: Sequence[str], *, timeout: timedelta, watch: LineWatcher
@@ -56,7 +56,7 @@ class PgDumpInToolbox:
             ClusterError: the connection to the toolbox was lost, or the dump cannot be brought.
         """
         self.clients.run(
-            ["pg_dump", *options, f"--file={self.path(to)}", f"--dbname={self.clients.conninfo}"],
+            ["pg_dump", *options, f"--file={self.place(to).path}", f"--dbname={self.clients.conninfo}"],
             doing=f"pg_dump of prod, {prod},",
             watch=watch,
             timeout=timeout,
@@ -95,11 +95,11 @@ class PgRestoreInToolbox:
 
     Attributes:
         clients: with it, and the sandbox's login.
-        dump: its path there.
+        dump: it.
     """
 
     clients: SandboxClients
-    dump: str
+    dump: ToolboxFolder
 
     def restore(
         self, lease: Lease, entries: Sequence[Entry], settings: str, options: Sequence[str], watch: LineWatcher
@@ -126,26 +126,25 @@ class PgRestoreInToolbox:
                     f"--role={database.role}",
                     f"--dbname={conninfo}",
                     *options,
-                    self.dump,
+                    self.dump.path,
                 ],
                 doing=f"pg_restore into the sandbox, {database},",
                 watch=watch,
             )
 
 
-def pg_restore_in_toolbox(toolbox: Toolbox, dump: str, lease: Lease, programs: Toolset) -> PgRestoreInToolbox:
+def pg_restore_in_toolbox(dump: ToolboxFolder, lease: Lease, programs: Toolset) -> PgRestoreInToolbox:
     """Find the toolbox's pg_restore, where it reaches the sandbox and does the same as that of ``programs``.
 
     Args:
-        toolbox: the pod.
-        dump: the path of a dump there.
+        dump: in a toolbox.
         lease: of the sandbox.
         programs: those that would restore the dump here.
 
     Raises:
         ClusterError: it cannot be used; the message says why.
     """
-    clients = sandbox_clients(toolbox, lease.database, lease.connection)
+    clients = sandbox_clients(dump.toolbox, lease.database, lease.connection)
     server = lease.connection.info.server_version // 10000
     if not clients.major == programs.major == server:
         raise ClusterError(

@@ -68,8 +68,8 @@ def sandbox(server: Server) -> Side:
     return make_sandbox(server)
 
 
-def dumped(prod: Side, folder: ToolboxFolder, to: Path, programs: Toolset) -> tuple[Archive, str]:
-    """Prod's dump here, whose rows are there alone, and its path there."""
+def dumped(prod: Side, folder: ToolboxFolder, to: Path, programs: Toolset) -> tuple[Archive, ToolboxFolder]:
+    """Prod's dump here, whose rows are there alone, and where it is there."""
     with prod.prod.connect() as connection:
         major = programs.major
         pg_dump = pg_dump_in_toolbox(folder, prod.prod, connection, at_least=major, at_most=major)
@@ -79,7 +79,7 @@ def dumped(prod: Side, folder: ToolboxFolder, to: Path, programs: Toolset) -> tu
     assert archive.without_rows is not None  # it is known from here on
     for rows in to.glob("*.dat.gz"):
         rows.unlink()
-    return archive, pg_dump.path(to)
+    return archive, pg_dump.place(to)
 
 
 def put(
@@ -107,7 +107,7 @@ def test_it_restores_what_was_dumped_beside_it_without_the_rows_coming_here(
     prod, told = make_prod(server, *SHOP), list[int]()
     archive, there = dumped(prod, folder, tmp_path / "prod", programs)
     with leased(sandbox) as lease:
-        pg_restore = pg_restore_in_toolbox(folder.toolbox, there, lease, programs)
+        pg_restore = pg_restore_in_toolbox(there, lease, programs)
         put(lease, archive, programs, pg_restore, lambda done, _: told.append(done))
     assert "Société 50000" in content(sandbox, programs)
     assert content(sandbox, programs) == content(prod, programs)
@@ -120,10 +120,10 @@ def test_what_it_cannot_do_is_said(
 ) -> None:
     archive, there = dumped(make_prod(server, *SHOP), folder, tmp_path / "prod", programs)
     (rows,) = [entry for entry in archive.entries if (entry.kind, entry.name) == ("TABLE DATA", "llx_societe")]
-    spoil = f"printf x >{there}/{archive.rows_file(rows).name}"
+    spoil = f"printf x >{there.path}/{archive.rows_file(rows).name}"
     folder.toolbox.run(["sh", "-c", spoil], doing="the test")
     with leased(sandbox) as lease:
-        pg_restore = pg_restore_in_toolbox(folder.toolbox, there, lease, programs)
+        pg_restore = pg_restore_in_toolbox(there, lease, programs)
         with pytest.raises(
             PostgresError, match=r"pg_restore into the sandbox, .*, in pod .* failed \(exit code 1\): .*error:"
         ):
@@ -145,7 +145,7 @@ def test_the_login_is_in_no_argument_and_an_interrupted_one_lets_go_of_the_sandb
             raise KeyboardInterrupt
 
     with leased(sandbox) as lease:
-        pg_restore = pg_restore_in_toolbox(folder.toolbox, there, lease, programs)
+        pg_restore = pg_restore_in_toolbox(there, lease, programs)
         assert PASSWORD.get_secret_value() not in repr(pg_restore)
         with pytest.raises(KeyboardInterrupt):
             put(lease, archive, programs, pg_restore, interrupt)
@@ -161,7 +161,7 @@ def test_its_sessions_are_the_leases_and_end_with_the_next(
 
     def try_it(lease: Lease) -> None:
         try:
-            put(lease, archive, programs, pg_restore_in_toolbox(folder.toolbox, there, lease, programs))
+            put(lease, archive, programs, pg_restore_in_toolbox(there, lease, programs))
         except PostgresError as error:
             failures.append(error)
 
@@ -180,7 +180,7 @@ def test_another_database_that_answers_under_the_sandboxs_name_is_refused(
 ) -> None:
     other = make_sandbox(server)
     with leased(sandbox) as lease:
-        clients = pg_restore_in_toolbox(box, "nowhere", lease, programs).clients
+        clients = pg_restore_in_toolbox(ToolboxFolder(box, "nowhere"), lease, programs).clients
         there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, dbname=other.name))
         with pytest.raises(ClusterError, match="another database than the sandbox answers"):
             there.require_same(lease.connection)
@@ -196,4 +196,4 @@ def test_one_that_does_another_thing_than_those_here_is_not_taken(
             ClusterError, match=rf"its pg_restore is {programs.major}\..*what restores here is {newer.version}"
         ),
     ):
-        pg_restore_in_toolbox(box, "nowhere", lease, newer)
+        pg_restore_in_toolbox(ToolboxFolder(box, "nowhere"), lease, newer)
