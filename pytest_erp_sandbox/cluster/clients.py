@@ -106,10 +106,9 @@ class _Clients:
         """What the database there answers, as psql writes it."""
         psql = ["psql", "-X", "-A", "-t", "-q", "-w", "-F", "/"]
         asking = [word for question in questions for word in ("-c", question)]
-        try:
-            heard = self.run([*psql, *asking, "-d", self.conninfo], doing="asking which database answers")
-        except PostgresError as error:
-            raise ClusterError(error.args[0]) from None
+        code, heard = self._run([*psql, *asking, "-d", self.conninfo], lambda _: None)
+        if code:
+            raise ClusterError(reason(heard))
         return list(heard.said)[-len(questions) :]
 
     def _run(self, command: Sequence[str], watch: LineWatcher) -> tuple[int, Hearing]:
@@ -133,7 +132,7 @@ class _Clients:
 class ProdClients(_Clients):
     """Programs that reach prod."""
 
-    def require_same(self, connection: ProdConnection) -> None:
+    def require_prod(self, connection: ProdConnection) -> None:
         """Stop where they would not read the database that ``connection`` is with, or could write there.
 
         Raises:
@@ -150,7 +149,7 @@ class ProdClients(_Clients):
 class SandboxClients(_Clients):
     """Programs that reach a sandbox."""
 
-    def require_same(self, connection: SandboxConnection) -> None:
+    def require_sandbox(self, connection: SandboxConnection) -> None:
         """Stop where they would not write into the database that ``connection`` is with.
 
         Raises:

@@ -85,7 +85,7 @@ def pg_dump_in_toolbox(
         raise ClusterError(
             f"its pg_dump is {clients.version}; prod's server is {at_least}, and what restores here is {at_most}"
         )
-    clients.require_same(connection)
+    clients.require_prod(connection)
     return PgDumpInToolbox(clients, folder)
 
 
@@ -101,7 +101,7 @@ class PgRestoreInToolbox:
     clients: SandboxClients
     dump: ToolboxFolder
 
-    def restore(
+    def run(
         self, lease: Lease, entries: Sequence[Entry], settings: str, options: Sequence[str], watch: LineWatcher
     ) -> None:
         """Restore entries; as the protocol has it.
@@ -151,5 +151,5 @@ def pg_restore_in_toolbox(dump: ToolboxFolder, lease: Lease, programs: Toolset) 
             f"its pg_restore is {clients.version}; the sandbox's server is {server}, and what restores here is"
             f" {programs.version}"
         )
-    clients.require_same(lease.connection)
+    clients.require_sandbox(lease.connection)
     return PgRestoreInToolbox(clients, dump)

@@ -32,7 +32,7 @@ OPTIONS = (
 class PgRestore(Protocol):
     """A pg_restore of the sandbox's server's version, which reaches that, and has a dump at hand."""
 
-    def restore(
+    def run(
         self, lease: Lease, entries: Sequence[Entry], settings: str, options: Sequence[str], watch: LineWatcher
     ) -> None:
         """Run it, as the sandbox's role.
@@ -68,7 +68,7 @@ class PgRestoreHere:
         with listing(entries) as file:
             yield [self.toolset.program("pg_restore"), *OPTIONS, f"--use-list={file}", self.archive.path]
 
-    def restore(
+    def run(
         self, lease: Lease, entries: Sequence[Entry], settings: str, options: Sequence[str], watch: LineWatcher
     ) -> None:
         """Run it; as the protocol has it."""

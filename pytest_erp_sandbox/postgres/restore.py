@@ -114,7 +114,7 @@ def restore(
             early = part_early(others, archive.without_rows, jobs)
             if is_made(early, "--section=data", "--section=post-data"):
                 others = _without(others, chain(empty, *early))
-        run_pg_restore = partial((pg_restore or here).restore, lease, others, options, watch=watch)
+        run_pg_restore = partial((pg_restore or here).run, lease, others, options, watch=watch)
         if not is_begun:
             run_pg_restore(["--section=pre-data"])
         for each in before_data:

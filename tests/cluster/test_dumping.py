@@ -214,7 +214,7 @@ def test_another_database_that_answers_under_prods_name_is_refused(
     clients = in_toolbox.clients
     there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, dbname="other"))
     with prod.connect() as connection, pytest.raises(ClusterError, match="another database than prod's answers"):
-        there.require_same(connection)
+        there.require_prod(connection)
 
 
 def test_a_pooler_that_drops_read_only_is_refused(prod: ProdDatabase, in_toolbox: PgDumpInToolbox) -> None:
@@ -222,7 +222,7 @@ def test_a_pooler_that_drops_read_only_is_refused(prod: ProdDatabase, in_toolbox
     clients = in_toolbox.clients
     there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, options=""))
     with prod.connect() as connection, pytest.raises(ClusterError, match="drops default_transaction_read_only=on"):
-        there.require_same(connection)
+        there.require_prod(connection)
 
 
 def test_a_pg_dump_of_another_version_than_what_restores_here_is_not_taken(

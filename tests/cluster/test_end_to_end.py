@@ -51,19 +51,26 @@ STEPS_OF_A_REFRESH = {
     "the golden dumps are locked": ("bring", "call"),
     "the ERP is scaled to 0": ("_scale_down", "return"),
     "the ERP's pods are gone": ("_prepare", "call"),
-    "prod was reached from the toolbox": ("require_same", "return"),
+    "prod was reached from the toolbox": ("require_prod", "return"),
     "pg_dump has dumped prod in the toolbox": ("fetch_folder", "call"),
     "prod was dumped": ("rebuild", "call"),
     "the sandbox was wiped": ("create_extensions", "call"),
     "the sandbox was restored": ("restore", "return"),
     "the golden dump was made": ("dump_sandbox", "return"),
     "the ERP is scaled back": ("await_ready", "call"),
-    "the golden dump is here": ("_archive", "call"),
+    "the golden dump is here": ("archive_of", "call"),
     "the golden dump was sent": ("unpack", "return"),
     "the golden dump is on the claim": ("put_entry", "return"),
     "the toolbox is to be removed": ("_delete", "call"),
 }
 """Where a refresh is killed: a function of the plugin's, as it begins or ends; its name is that of no other."""
+
+STEPS_OF_A_RESTORE_THERE = {
+    "the sandbox was reached from the toolbox": ("require_sandbox", "return"),
+    "the toolbox is told what to restore": ("archive_of", "call"),
+    "the toolbox has restored": ("restore", "return"),
+}
+"""The same, where prod's dump is restored in the toolbox."""
 
 STEPS_OF_A_SYNC = {
     "prod's documents are asked for": ("_refuse_same", "return"),
@@ -132,6 +139,11 @@ def test_from_outside_where_only_a_port_forward_leads_to_prod_it_is_dumped_here(
     assert "could not translate host name" in said
 
 
+def known_there(town: Town) -> dict[str, object]:
+    """Settings of a sandbox with an address that means the same in the cluster."""
+    return {key: value for key, value in town.settings()["sandbox"].items() if key != "secret-keys"}
+
+
 NOT_HERE = """#!/bin/sh
 case "$*" in *dbname={database} | *"dbname={database} "*) echo "error: not here" >&2; exit 1 ;; esac
 exec {program} "$@"
@@ -147,8 +159,7 @@ def test_from_outside_prod_is_dumped_and_restored_in_the_toolbox_unless_that_is_
     for name, database in (("pg_dump", "erp"), ("pg_restore", "erp-sandbox")):
         (tmp_path / name).write_text(NOT_HERE.format(program=here.program(name), database=database))
         (tmp_path / name).chmod(0o755)
-    # By an address that means the same in the cluster.
-    sandbox = {key: value for key, value in outside.settings()["sandbox"].items() if key != "secret-keys"}
+    sandbox = known_there(outside)
     golden = {**outside.settings()["golden"], "dump-there": False}
     with outside.with_settings(refresh="always", programs=tmp_path, sandbox=sandbox):
         done = outside.run("erp-sandbox", "refresh-from-prod")
@@ -216,7 +227,13 @@ def kill_at(town: Town, step: tuple[str, str], command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", sorted({name for name, _ in [*STEPS_OF_A_REFRESH.values(), *STEPS_OF_A_SYNC.values()]})
+    "function",
+    sorted(
+        {
+            name
+            for name, _ in [*STEPS_OF_A_REFRESH.values(), *STEPS_OF_A_RESTORE_THERE.values(), *STEPS_OF_A_SYNC.values()]
+        }
+    ),
 )
 def test_the_function_that_a_run_is_killed_at_is_the_only_one_of_its_name(function: str) -> None:
     texts = [file.read_text(encoding="utf-8") for file in (REPOSITORY / "pytest_erp_sandbox").rglob("*.py")]
@@ -228,6 +245,19 @@ def test_recover_leaves_nothing_of_a_refresh_that_was_killed(outside: Town, step
     before = outside.objects_of_sandbox()
     kill_at(outside, step, "refresh-from-prod")
     done = outside.run("erp-sandbox", "recover")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert state(outside.kubernetes, outside.erp) == (1, None)
+    until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left", patience=5)
+
+
+@pytest.mark.parametrize("step", STEPS_OF_A_RESTORE_THERE.values(), ids=STEPS_OF_A_RESTORE_THERE.keys())
+def test_recover_leaves_nothing_of_a_restore_in_the_toolbox_that_was_killed(
+    outside: Town, step: tuple[str, str]
+) -> None:
+    before = outside.objects_of_sandbox()
+    with outside.with_settings(sandbox=known_there(outside)):
+        kill_at(outside, step, "refresh-from-prod")
+        done = outside.run("erp-sandbox", "recover")
     assert done.returncode == 0, done.stdout + done.stderr
     assert state(outside.kubernetes, outside.erp) == (1, None)
     until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left", patience=5)

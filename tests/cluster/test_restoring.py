@@ -183,7 +183,7 @@ def test_another_database_that_answers_under_the_sandboxs_name_is_refused(
         clients = pg_restore_in_toolbox(ToolboxFolder(box, "nowhere"), lease, programs).clients
         there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, dbname=other.name))
         with pytest.raises(ClusterError, match="another database than the sandbox answers"):
-            there.require_same(lease.connection)
+            there.require_sandbox(lease.connection)
 
 
 def test_one_that_does_another_thing_than_those_here_is_not_taken(
