@@ -44,48 +44,66 @@ def preflight(
         copies = [stack.enter_context(SandboxSide(sandbox)) for sandbox in sandboxes]
         # All are reached before any is asked: some questions compare them.
         reached = [invariants.is_reachable(truth), *map(invariants.is_reachable, copies)]
-        findings = [
-            invariants.prod_session_is_read_only(truth),
-            invariants.prod_login_cannot_write(truth, required=require_read_only_role),
-            invariants.connection_is_direct(truth),
-        ]
-        if prod is not None and prod.at is not None:
-            findings.append(invariants.prod_asks_for_a_password(truth))
-        # Client programs have sessions of their own: they are tried while the sandboxes are asked. (Not while prod is,
-        # where one question takes a second session: its login may be limited to two.)
+        # Prod is asked while the sandboxes are; then the client programs are tried, which have sessions of their own.
+        # (Not at once: prod's login may be limited to two sessions, and one of its questions takes both.)
         meanwhile = stack.enter_context(ThreadPoolExecutor(1))
+        asking = meanwhile.submit(_of_prod, truth, require_read_only_role)
         fitting = [meanwhile.submit(invariants.client_programs_fit, copy, truth, clients_for) for copy in copies]
-        for copy, fits in zip(copies, fitting, strict=True):
-            findings += [
-                invariants.connection_is_direct(copy),
-                invariants.server_is_new_enough(copy),
-                invariants.accepts_writes(copy),
-                invariants.is_a_database_of_its_own(copy, truth, copies),
-                invariants.is_adopted_or_empty(copy),
-                invariants.wipe_takes_nothing_for_good(copy),
-                invariants.login_is_a_member(copy),
-                invariants.has_no_administrators_attributes(copy),
-                invariants.reaches_no_dangerous_role(copy),
-                invariants.has_no_power_over_the_server(copy),
-                invariants.owns_no_other_database(copy, copies),
-                invariants.prod_is_out_of_reach(copy, truth),
-                invariants.no_foreign_server_leads_out(copy),
-                invariants.server_is_not_prods(copy, truth),
-                invariants.wipe_has_room_for_its_locks(copy),
-                is_quarantined(copy),
-                fits.result(),
-            ]
+        alone = [_of_sandbox(copy, is_quarantined) for copy in copies]
+        # Until here, prod's connection is the other thread's.
+        findings = asking.result()
+        for copy, own, fits in zip(copies, alone, fitting, strict=True):
+            findings += [*own, *_compared(copy, truth, copies), fits.result()]
     return Report((*reached, *findings))
+
+
+def _of_prod(prod: ProdSide, require_read_only_role: bool) -> list[Finding]:
+    findings = [
+        invariants.prod_session_is_read_only(prod),
+        invariants.prod_login_cannot_write(prod, required=require_read_only_role),
+        invariants.connection_is_direct(prod),
+    ]
+    if prod.database is not None and prod.database.at is not None:
+        findings.append(invariants.prod_asks_for_a_password(prod))
+    return findings
+
+
+def _of_sandbox(sandbox: SandboxSide, is_quarantined: QuarantineHolds) -> list[Finding]:
+    return [
+        invariants.connection_is_direct(sandbox),
+        invariants.server_is_new_enough(sandbox),
+        invariants.accepts_writes(sandbox),
+        invariants.is_adopted_or_empty(sandbox),
+        invariants.wipe_takes_nothing_for_good(sandbox),
+        invariants.login_is_a_member(sandbox),
+        invariants.has_no_administrators_attributes(sandbox),
+        invariants.reaches_no_dangerous_role(sandbox),
+        invariants.has_no_power_over_the_server(sandbox),
+        invariants.no_foreign_server_leads_out(sandbox),
+        invariants.wipe_has_room_for_its_locks(sandbox),
+        is_quarantined(sandbox),
+    ]
+
+
+def _compared(sandbox: SandboxSide, prod: ProdSide, sandboxes: Sequence[SandboxSide]) -> list[Finding]:
+    return [
+        invariants.is_a_database_of_its_own(sandbox, prod, sandboxes),
+        invariants.owns_no_other_database(sandbox, sandboxes),
+        invariants.prod_is_out_of_reach(sandbox, prod),
+        invariants.server_is_not_prods(sandbox, prod),
+    ]
 
 
 def preflight_of(settings: Settings) -> Report:
     """Ask all invariants of what the settings name; with ``refresh = "never"`` prod is left alone."""
-    toolsets = installed_toolsets(settings.programs)
     report = preflight(
         None if settings.refresh == "never" else settings.prod.database(),
         [place.database() for place in settings.all_sandboxes],
         require_read_only_role=settings.strict or settings.prod.require_read_only_role,
-        clients_for=lambda prod, sandbox: choose_clients(toolsets, prod=prod, sandbox=sandbox),
+        # Looked for in there, where something else goes on meanwhile: each is asked for its version.
+        clients_for=lambda prod, sandbox: choose_clients(
+            installed_toolsets(settings.programs), prod=prod, sandbox=sandbox
+        ),
         is_quarantined=quarantine_holds(settings.quarantine, settings.agent.login),
     )
     return Report((*report.findings, *erp_findings(settings), *access_findings(settings)))
