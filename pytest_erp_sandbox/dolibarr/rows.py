@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from psycopg import sql
 
 from ..postgres.connection import SandboxConnection
 
-__all__ = ["catch_up", "columns", "insert"]
+__all__ = ["catch_up", "columns", "columns_of", "insert"]
 
 
 def columns(connection: SandboxConnection, table: str) -> frozenset[str]:
     """Name the table's columns; none if it does not exist."""
+    return columns_of(connection, [table])[table]
+
+
+def columns_of(connection: SandboxConnection, tables: Collection[str]) -> dict[str, frozenset[str]]:
+    """Name the columns of each of the tables."""
+    found: dict[str, set[str]] = {table: set() for table in tables}
     rows = connection.execute(
-        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
-        [f"public.{table}"],
+        "SELECT asked, attname FROM unnest(%s::text[]) AS asked"
+        " JOIN pg_attribute ON attrelid = to_regclass('public.' || asked) AND attnum > 0 AND NOT attisdropped",
+        [list(tables)],
     )
-    return frozenset(name for (name,) in rows)
+    for table, name in rows:
+        found[table].add(name)
+    return {table: frozenset(names) for table, names in found.items()}
 
 
 def insert(connection: SandboxConnection, table: str, values: Mapping[str, Any]) -> int:
