@@ -181,7 +181,7 @@ class _Rewinds:
         self.writer.execute(_BULK)
 
     def undo(self) -> Rewound:
-        outcome = rewind(self.connection, self.reader, self.role, _BASELINE)
+        outcome = rewind(self.connection, lambda: self.reader, self.role, _BASELINE)
         if isinstance(outcome, Fallback):
             raise SystemExit(f"cannot rewind: {outcome.reason}")
         return outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -80,7 +80,7 @@ class Fallback:
 
 def rewind(
     connection: SandboxConnection,
-    reader: SandboxConnection,
+    reader: Callable[[], SandboxConnection],
     role: str,
     baseline: str,
     *,
@@ -93,15 +93,15 @@ def rewind(
 
     Args:
         connection: idle and in autocommit mode; always the same one, as it keeps the plans.
-        reader: likewise, and acting as ``role``. It looks through the catalogue while ``connection`` puts rows back:
-            one takes as long as the other.
+        reader: gives another one, likewise, and acting as ``role``; asked where there is anything to undo. It looks
+            through the catalogue while ``connection`` puts rows back: one takes as long as the other.
         role: the sandbox's owner.
         baseline: what the baseline is called.
         lock_timeout: how long to wait for others.
 
     Raises:
-        PostgresError: others write for longer than ``lock_timeout``; they are named. Or a connection was lost. Nothing
-            was done.
+        PostgresError: others write for longer than ``lock_timeout``; they are named. Or a connection was lost, or there
+            is no ``reader``. Nothing was done.
     """
     assert connection.info.transaction_status is TransactionStatus.IDLE
     begun = time.perf_counter()
@@ -117,6 +117,9 @@ def rewind(
                 grace *= 2
                 continue
             return _explained(error, lock_timeout)
+        except PostgresError:
+            _roll_back(connection)
+            raise
     if isinstance(rows, Fallback):
         _roll_back(connection)
         return rows
@@ -129,7 +132,7 @@ def rewind(
 
 def _attempt(
     connection: SandboxConnection,
-    reader: SandboxConnection,
+    reader: Callable[[], SandboxConnection],
     role: str,
     baseline: str,
     patience: timedelta,
@@ -139,7 +142,7 @@ def _attempt(
         connection.execute("COMMIT")
         return []
     with ThreadPoolExecutor(1) as meanwhile:
-        survey = meanwhile.submit(_survey, reader, grace)
+        survey = meanwhile.submit(lambda: _survey(reader(), grace))
         undone = _undo(connection)
     reason, moved = survey.result()
     if reason is not None:

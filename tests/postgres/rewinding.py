@@ -95,7 +95,7 @@ class JournalledSandbox:
             self.reconnect()
 
     def rewind(self, patience: timedelta = PATIENCE) -> Rewound | Fallback:
-        return rewind(self.connection, self.reader, ROLE, BASELINE, lock_timeout=patience)
+        return rewind(self.connection, lambda: self.reader, ROLE, BASELINE, lock_timeout=patience)
 
     def rewound(self) -> Rewound:
         """Rewind, which must be possible."""
@@ -105,7 +105,7 @@ class JournalledSandbox:
 
     def fallback(self, baseline: str = BASELINE) -> str:
         """Try to rewind, which must not be possible; the reason why."""
-        outcome = rewind(self.connection, self.reader, ROLE, baseline, lock_timeout=PATIENCE)
+        outcome = rewind(self.connection, lambda: self.reader, ROLE, baseline, lock_timeout=PATIENCE)
         assert isinstance(outcome, Fallback), outcome
         return outcome.reason
 

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import PostgresError
-from pytest_erp_sandbox.postgres.connection import SandboxDatabase, as_owner
+from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase, as_owner
 from pytest_erp_sandbox.postgres.inventory import lost_by_wipe
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal, journalled_baseline
 from pytest_erp_sandbox.postgres.rewind import Rewound, UndoneTable, rewind
@@ -468,7 +468,7 @@ def test_in_a_session_that_is_a_replica(sandbox: JournalledSandbox) -> None:
     replica = SandboxDatabase(sandbox.server.dsn("rewind"), "sandbox.dsn", role=ROLE)
     with replica.connect() as connection:
         connection.execute("SET session_replication_role = replica")
-        assert isinstance(rewind(connection, sandbox.reader, ROLE, BASELINE), Rewound)
+        assert isinstance(rewind(connection, lambda: sandbox.reader, ROLE, BASELINE), Rewound)
     sandbox.expect_baseline()
 
 
@@ -682,7 +682,7 @@ def test_a_statement_that_has_begun_is_let_through(sandbox: JournalledSandbox) -
     with sandbox.application() as application:
         application.pgconn.send_query(b"UPDATE party SET name = 'slow' || pg_sleep(0.04) WHERE rowid > 1")
         until(sandbox, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'slow'")
-        outcome = rewind(sandbox.connection, sandbox.reader, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
+        outcome = rewind(sandbox.connection, lambda: sandbox.reader, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
         assert isinstance(outcome, Rewound)
         results = iter(application.pgconn.get_result, None)
         assert [result.error_message for result in results] == [b""]
@@ -715,6 +715,28 @@ def test_a_rewind_that_loses_its_reader_has_done_nothing(sandbox: JournalledSand
     sandbox.expect_baseline()
 
 
+def test_a_rewind_that_gets_no_reader_has_done_nothing(sandbox: JournalledSandbox) -> None:
+    def refused() -> SandboxConnection:
+        raise PostgresError("too many connections")
+
+    sandbox.journal(PARTIES)
+    sandbox.happen("UPDATE party SET name = 'x'")
+    with pytest.raises(PostgresError, match="too many connections"):
+        rewind(sandbox.connection, refused, ROLE, BASELINE)
+    assert sandbox.admin.execute("SELECT DISTINCT name FROM party").fetchall() == [("x",)]
+    sandbox.rewound()
+    sandbox.expect_baseline()
+
+
+def test_where_nothing_was_written_no_reader_is_needed(sandbox: JournalledSandbox) -> None:
+    def unneeded() -> SandboxConnection:
+        raise AssertionError
+
+    sandbox.journal(PARTIES)
+    sandbox.rewound()
+    assert isinstance(rewind(sandbox.connection, unneeded, ROLE, BASELINE), Rewound)
+
+
 def test_a_program_that_is_killed_while_it_rewinds(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES, SLOW)
     sandbox.happen("UPDATE party SET name = 'x'")
@@ -724,12 +746,12 @@ def test_a_program_that_is_killed_while_it_rewinds(sandbox: JournalledSandbox) -
         "from pytest_erp_sandbox.postgres.connection import SandboxDatabase;"
         "from pytest_erp_sandbox.postgres.rewind import rewind;"
         f"database = SandboxDatabase(SecretStr(sys.argv[1]), 'dsn', role={ROLE!r});"
-        f"rewind(database.connect(), database.connect(), {ROLE!r}, {BASELINE!r})"
+        f"rewind(database.connect(), database.connect, {ROLE!r}, {BASELINE!r})"
     )
     with subprocess.Popen([sys.executable, "-c", script, dsn]) as program:
         until(sandbox, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'journal'")
         program.kill()
-    outcome = rewind(sandbox.connection, sandbox.reader, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
+    outcome = rewind(sandbox.connection, lambda: sandbox.reader, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
     assert isinstance(outcome, Rewound)
     sandbox.expect_baseline()
 
