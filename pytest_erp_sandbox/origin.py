@@ -13,18 +13,17 @@ import psycopg
 
 from .errors import ClusterError, GoldenError, PostgresError
 from .golden import Source
-from .postgres.archive import Archive, read_archive
 from .postgres.clients import Clients, Toolset, choose_clients, installed_toolsets
 from .postgres.connection import ProdConnection, ProdDatabase, identify
-from .postgres.dump import PgDumpHere, dump_prod
-from .postgres.extensions import Extension, extensions_of_prod
-from .postgres.portable import Obstacle, obstacles_in_prod
 from .progress import Progress, human_size
 from .settings import ProdSettings, Settings
 
 if TYPE_CHECKING:
     from .cluster.dumping import PgDumpInToolbox
     from .cluster.toolbox import ToolboxFolder
+    from .postgres.archive import Archive
+    from .postgres.extensions import Extension
+    from .postgres.portable import Obstacle
 
 __all__ = ["Copy", "Origin", "origin_of"]
 
@@ -100,6 +99,12 @@ class _Server:
             self.source = Source("server", str(database), str(identify(connection)), version)
 
     def copy(self, to: Path, sandbox_major: int, progress: Progress, there: ToolboxFolder | None = None) -> Copy:
+        # Here, as on most days nothing is copied.
+        from .postgres.archive import read_archive
+        from .postgres.dump import PgDumpHere, dump_prod
+        from .postgres.extensions import extensions_of_prod
+        from .postgres.portable import obstacles_in_prod
+
         with _reading(self._database) as connection:
             major = connection.info.server_version // 10000
             clients = choose_clients(self._toolsets, prod=major, sandbox=sandbox_major)
@@ -140,6 +145,8 @@ class _Server:
 
 class _File:
     def __init__(self, file: Path, toolsets: Sequence[Toolset]) -> None:
+        from .postgres.archive import read_archive
+
         try:
             # Of a folder's files, pg_dump writes the table of contents last.
             status = (file / "toc.dat" if file.is_dir() else file).stat()
@@ -150,6 +157,8 @@ class _File:
         self.source = Source("file", str(file), identity, str(self._archive.server_major))
 
     def copy(self, to: Path, sandbox_major: int, progress: Progress, there: ToolboxFolder | None = None) -> Copy:  # noqa: ARG002 - it needs no copying
+        from .postgres.extensions import Extension
+
         path = self._archive.path
         _require_room(to.parent, sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else [path])))
         extensions = [

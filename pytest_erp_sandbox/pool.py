@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import psycopg
 from pydantic import SecretStr
 
-from .dolibarr.local import LocalDolibarr, unique_id_of
 from .errors import AgentError, LeaseError, PostgresError
 from .golden import Golden
 from .postgres.adoption import read_mark
@@ -18,12 +18,17 @@ from .reach import erp_up
 from .sandbox import Sandbox
 from .settings import SandboxSettings, Settings
 
+if TYPE_CHECKING:
+    from .dolibarr.local import LocalDolibarr
+
 __all__ = ["Pool", "unique_id_in_front"]
 
 
 def unique_id_in_front(place: SandboxSettings) -> SecretStr | None:
     """The unique id of a sandbox's ERP: as the settings have it, or that with which one is served here."""
     if place.erp.instance_unique_id is None and place.erp.htdocs is not None:
+        from .dolibarr.local import unique_id_of
+
         return unique_id_of(place.dsn or SecretStr(place.name))
     return place.erp.instance_unique_id
 
@@ -135,6 +140,8 @@ class Pool:
             return place
         erp = self._local.get(place.name)
         if erp is None:
+            from .dolibarr.local import LocalDolibarr
+
             erp = LocalDolibarr(place.erp.htdocs, lease.database, unique_id, place.erp.documents)
             self._local[place.name] = erp
         if not erp.is_up:

@@ -1,29 +1,17 @@
-"""Refresh: prod is dumped, prepared in a sandbox with the ERP down, and dumped again; that is the golden dump."""
+"""Refresh: a golden dump that is fresh enough, or a new one, which is prepared in a sandbox with the ERP down."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .dolibarr.quarantine import impose_quarantine, tables_of_quarantine
-from .dolibarr.rights import rights_by_company
-from .errors import ClusterError, GoldenError, PostgresError, SettingsError
+from .errors import GoldenError, SettingsError
 from .golden import Golden, GoldenCache, Manifest, Source
-from .origin import Copy, Origin, origin_of
-from .postgres.amending import Amendment
-from .postgres.clients import Toolset
-from .postgres.connection import SandboxConnection
-from .postgres.dump import dump_sandbox
-from .postgres.extensions import uncreatable_extensions
-from .postgres.inventory import not_allowed, object_counts
-from .postgres.pg_restore import PgRestore
-from .postgres.portable import Obstacle, obstacles_in_archive
-from .postgres.scripts import run_scripts
+from .origin import origin_of
 from .progress import Progress
 from .reach import golden_claim
 from .sandbox import Sandbox
@@ -31,9 +19,8 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from .cluster.claim import GoldenClaim
-    from .cluster.toolbox import ToolboxFolder
 
-__all__ = ["LeaseSandbox", "golden_dump"]
+__all__ = ["LeaseSandbox", "digest_of", "golden_dump"]
 
 
 class LeaseSandbox(Protocol):
@@ -87,9 +74,12 @@ def _golden_dump(
             if claim is not None:
                 earlier = (each.manifest for each in cache.entries() if each.manifest.source.prod == origin.source.prod)
                 claim.require_room(next((manifest.size for manifest in earlier), 0))
+            # Here, as on most days a run needs none of it.
+            from .preparing import prepare
+
             in_toolbox = claim.toolbox.folder() if claim is not None and settings.golden.dump_there else nullcontext()
             with lease_sandbox() as sandbox, sandbox.erp_down(), in_toolbox as there:
-                golden = cache.add(partial(_prepare, settings, origin, sandbox, run, progress, there))
+                golden = cache.add(partial(prepare, settings, origin, sandbox, run, progress, there))
         return golden
 
 
@@ -156,12 +146,12 @@ def _other_ways(manifest: Manifest, settings: Settings) -> list[str]:
             f"quarantine: it was {', '.join(manifest.quarantine) or 'off'},"
             f" and should be {', '.join(settings.quarantine) or 'off'}"
         )
-    if manifest.prepared != _digest(settings.golden.prepare):
+    if manifest.prepared != digest_of(settings.golden.prepare):
         ways.append("golden.prepare: its files are not the ones that were run")
     return ways
 
 
-def _digest(files: Sequence[Path]) -> str:
+def digest_of(files: Sequence[Path]) -> str:
     """What golden.prepare would run; empty where that is nothing.
 
     Raises:
@@ -174,85 +164,3 @@ def _digest(files: Sequence[Path]) -> str:
         except OSError as error:
             raise SettingsError(f"{file} (golden.prepare) cannot be read: {error.strerror}") from None
     return digest.hexdigest() if files else ""
-
-
-def _prepare(
-    settings: Settings,
-    origin: Origin,
-    sandbox: Sandbox,
-    run: str,
-    progress: Progress,
-    there: ToolboxFolder | None,
-    to: Path,
-    scratch: Path,
-) -> Manifest:
-    """Write the golden dump to ``to``: prod's dump, restored into the sandbox, quarantined there, dumped again."""
-    prepared = _digest(settings.golden.prepare)
-    made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    copy = origin.copy(scratch / "prod", sandbox.server_major, progress, there)
-    programs = sandbox.programs_for(copy.archive)
-    obstacles = list(_obstacles(copy, sandbox, programs))
-    _refuse(not_allowed(obstacles, sandbox.lease.database.may_lose))
-    extensions = {extension.name: extension.needed for extension in copy.extensions}
-    quarantined: dict[str, int] = {}
-
-    def quarantine(connection: SandboxConnection) -> None:
-        quarantined.update(impose_quarantine(connection, settings.quarantine))
-
-    # Not after the restore: an ERP may be up in front of the sandbox, and must not see a state that is not quarantined.
-    amendment = Amendment(tables_of_quarantine(settings.quarantine), quarantine) if settings.quarantine else None
-    left_out = [obstacle.object for obstacle in obstacles if obstacle.object]
-    pg_restore = _pg_restore_in_toolbox(copy.there, sandbox, programs, progress)
-    sandbox.rebuild(copy.archive, extensions, left_out, amendment, pg_restore)
-    if settings.golden.prepare:
-        with progress.step("running golden.prepare"):
-            run_scripts(sandbox.lease, settings.golden.prepare, programs)
-    sandbox.check_quarantine()
-    with progress.step("dumping the golden state", "tables") as on_progress:
-        dump_sandbox(sandbox.lease, to, programs, jobs=settings.connections, on_progress=on_progress)
-    return Manifest(
-        source=origin.source,
-        made_at=made_at,
-        run=run,
-        server_major=sandbox.server_major,
-        tools={"prod": copy.made_with, "sandbox": programs.version},
-        counts=object_counts(sandbox.lease.connection, sandbox.lease.database.role),
-        extensions=extensions,
-        left_out=[obstacle.label for obstacle in obstacles],
-        quarantine=quarantined,
-        prepared=prepared,
-        rights=rights_by_company(sandbox.lease.connection),
-    )
-
-
-def _pg_restore_in_toolbox(
-    dump: ToolboxFolder | None, sandbox: Sandbox, programs: Toolset, progress: Progress
-) -> PgRestore | None:
-    if dump is None:
-        return None
-    from .cluster.dumping import pg_restore_in_toolbox
-
-    try:
-        return pg_restore_in_toolbox(dump, sandbox.lease, programs)
-    except ClusterError as reason:
-        progress.say(f"pg_restore runs here, as it cannot in {dump.toolbox.pod}: {reason}")
-        return None
-
-
-def _obstacles(copy: Copy, sandbox: Sandbox, programs: Toolset) -> Iterable[Obstacle]:
-    connection = sandbox.lease.connection
-    yield from copy.left_behind
-    yield from obstacles_in_archive(copy.archive, programs, connection, sandbox.lease.database.role)
-    for name in uncreatable_extensions(connection, copy.extensions):
-        yield Obstacle(
-            f"extension {name}", "not trusted, or not where prod has it: a superuser must create it in the sandbox"
-        )
-
-
-def _refuse(obstacles: Sequence[Obstacle]) -> None:
-    if obstacles:
-        raise PostgresError(
-            "not everything of prod's can come along into the sandbox; nothing was wiped\n"
-            + "\n".join(f"  {obstacle}" for obstacle in obstacles),
-            hint="Prepare it there as a superuser, or list it in sandbox.may-lose, as named here (* matches).",
-        )

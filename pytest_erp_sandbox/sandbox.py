@@ -18,8 +18,6 @@ from .dolibarr.rights import require_rights
 from .errors import AgentError, GoldenError, LeaseError, PostgresError
 from .golden import Golden
 from .postgres.adoption import Mark, adopt, read_mark, require_mark, write_mark
-from .postgres.amending import Amendment
-from .postgres.archive import Archive, read_archive
 from .postgres.clients import Toolset, choose_clients, installed_toolsets
 from .postgres.connection import SandboxConnection, as_owner
 from .postgres.extensions import create_extensions, present_extensions
@@ -27,11 +25,9 @@ from .postgres.inventory import owns_anything
 from .postgres.lease import Lease
 from .postgres.pg_restore import PgRestore
 from .postgres.references import foreign_keys
-from .postgres.restore import restore
 from .postgres.rewind import Fallback, Rewound, rewind
 from .postgres.tidy import analyze_large_tables, end_idle_sessions
 from .postgres.verify import read_differences
-from .postgres.wipe import wipe
 from .progress import Progress
 from .reach import documents_back, erp_down
 
@@ -40,6 +36,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from .changes import ChangeSet, Kind
+    from .postgres.amending import Amendment
+    from .postgres.archive import Archive
     from .settings import SandboxSettings, Settings
 
 __all__ = ["Reset", "Sandbox"]
@@ -151,6 +149,10 @@ class Sandbox:
             amendment: what is done to some tables' rows before anybody can see them.
             pg_restore: one that is nearer than those that are installed here.
         """
+        # Here, as a run that only rewinds needs none of it.
+        from .postgres.restore import restore
+        from .postgres.wipe import wipe
+
         lease, place = self.lease, self._place
         lease.check()
         programs = self.programs_for(archive)
@@ -371,4 +373,6 @@ class Sandbox:
 
 @cache
 def _read_once(dump: Path, programs: Path | None) -> Archive:
+    from .postgres.archive import read_archive
+
     return read_archive(dump, installed_toolsets(programs))

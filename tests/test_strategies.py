@@ -226,6 +226,20 @@ class TestInARun:
         run = project.run(*workers).expect(0, passed=5)
         assert re.search(r"^resets: 5 by rewind \(median \d\S* m?s, slowest \d\S* m?s\)$", run.text, re.M), run.text
 
+    def test_what_only_a_restore_needs_is_not_imported(self, project: Project) -> None:
+        project.scenarios("there is one Acme")
+        project.run().expect(0, passed=1)
+        project.pytester.makeconftest(
+            """
+            import sys
+
+            def pytest_unconfigure(config):
+                names = ("preparing", "postgres.archive", "postgres.restore", "postgres.wipe", "dolibarr.local")
+                print("imported:", [name for name in names if f"pytest_erp_sandbox.{name}" in sys.modules])
+            """
+        )
+        assert "imported: []" in project.run("-s").expect(0, passed=1).text
+
     @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["plain", "two workers"])
     def test_the_scenario_that_made_a_restore_necessary_is_named(self, project: Project, workers: list[str]) -> None:
         project.scenarios("there is one Acme", "a module is activated", *["there is one Acme"] * 6)

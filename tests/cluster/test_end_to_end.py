@@ -50,7 +50,7 @@ STEPS_OF_A_REFRESH = {
     "the toolbox is connected": ("kept_open", "call"),
     "the golden dumps are locked": ("bring", "call"),
     "the ERP is scaled to 0": ("_scale_down", "return"),
-    "the ERP's pods are gone": ("_prepare", "call"),
+    "the ERP's pods are gone": ("prepare", "call"),
     "prod was reached from the toolbox": ("require_prod", "return"),
     "pg_dump has dumped prod in the toolbox": ("fetch_folder", "call"),
     "prod was dumped": ("rebuild", "call"),
