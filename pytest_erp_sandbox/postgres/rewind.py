@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -141,10 +140,15 @@ def _attempt(
     if not _begin(connection, role, baseline, patience, grace):
         connection.execute("COMMIT")
         return []
-    with ThreadPoolExecutor(1) as meanwhile:
-        survey = meanwhile.submit(lambda: _survey(reader(), grace))
+    second = reader()
+    # In a pipeline, an answer is waited for at its end.
+    with second.pipeline():
+        survey = second.execute("SELECT reason, moved::text FROM erp_sandbox_journal.survey(%s)", [grace])
         undone = _undo(connection)
-    reason, moved = survey.result()
+    found = survey.fetchone()
+    assert found is not None
+    # The sequences as the server writes such an array.
+    reason, moved = found
     if reason is not None:
         return Fallback(reason)
     if isinstance(undone, psycopg.Error):
@@ -152,14 +156,6 @@ def _attempt(
     end = sql.SQL("SELECT erp_sandbox_journal.put_sequences_back({}); COMMIT")
     connection.execute(end.format(sql.Literal(moved)))
     return undone
-
-
-def _survey(reader: SandboxConnection, grace: timedelta) -> tuple[str | None, str | None]:
-    """Why nothing can be put back, or which sequences have moved, as the server writes such an array."""
-    survey = "SELECT reason, moved::text FROM erp_sandbox_journal.survey(%s)"
-    row = reader.execute(survey, [grace]).fetchone()
-    assert row is not None
-    return row[0], row[1]
 
 
 def _undo(connection: SandboxConnection) -> list[tuple[Any, ...]] | psycopg.Error:
