@@ -64,8 +64,9 @@ BEGIN
 END
 $$;
 
--- Other sessions of this database that are writing to a table, by the locks that they hold on it.
-CREATE FUNCTION erp_sandbox_journal.writing() RETURNS SETOF int LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+-- Other sessions of this database that are writing to a table, by the locks that they hold on it. It becomes a part of
+-- the query that asks for them, and is planned with that: for callers with a search_path of their own alone.
+CREATE FUNCTION erp_sandbox_journal.writing() RETURNS TABLE (pid int) LANGUAGE sql STABLE AS $$
     SELECT pid FROM pg_locks JOIN pg_class ON pg_class.oid = relation
     WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -80,7 +81,7 @@ CREATE FUNCTION erp_sandbox_journal.writers() RETURNS text LANGUAGE sql SET sear
             coalesce(nullif(application_name, ''), 'unnamed')) AS who
         FROM pg_locks JOIN pg_stat_activity AS activity ON activity.pid = pg_locks.pid
         WHERE (locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
-                OR activity.pid IN (SELECT erp_sandbox_journal.writing()))
+                OR activity.pid IN (SELECT pid FROM erp_sandbox_journal.writing()))
             AND datname = current_database() AND activity.pid <> pg_backend_pid()
             AND usesysid IS NOT NULL
         UNION ALL
@@ -90,8 +91,7 @@ CREATE FUNCTION erp_sandbox_journal.writers() RETURNS text LANGUAGE sql SET sear
 $$;
 
 -- For how long this transaction waits for a lock; 0 would be for ever.
-CREATE FUNCTION erp_sandbox_journal.limit_waiting(patience interval) RETURNS void LANGUAGE sql
-    SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION erp_sandbox_journal.limit_waiting(patience interval) RETURNS text LANGUAGE sql AS $$
 SELECT set_config('lock_timeout', greatest(1, extract(epoch FROM patience) * 1000)::int::text, true)
 $$;
 
@@ -114,7 +114,7 @@ BEGIN
     -- is still running is older than this one, and nobody holds a lock for writing.
     deadline := clock_timestamp() + grace;
     WHILE pg_snapshot_xmin(pg_current_snapshot()) <> pg_current_xact_id()
-        OR EXISTS (SELECT erp_sandbox_journal.writing())
+        OR EXISTS (SELECT FROM erp_sandbox_journal.writing())
     LOOP
         late := erp_sandbox_journal.writers();
         EXIT WHEN late IS NULL;

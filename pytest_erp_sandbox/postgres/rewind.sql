@@ -145,7 +145,7 @@ BEGIN
                 bool_or(operation = 'U') AS has_both
             FROM erp_sandbox_journal.calls WHERE relation <> ALL (replaced) GROUP BY relation
         ) AS written ON written.relation = tgrelid
-        WHERE NOT tgisinternal
+        WHERE NOT tgisinternal AND tgrelid = ANY (dirty)
             AND tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)
             AND tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}')
             AND tgtype & 28 > 0
