@@ -23,7 +23,6 @@ from .postgres.connection import SandboxConnection, as_owner
 from .postgres.extensions import create_extensions, present_extensions
 from .postgres.inventory import owns_anything
 from .postgres.lease import Lease
-from .postgres.pg_restore import PgRestore
 from .postgres.references import foreign_keys
 from .postgres.rewind import Fallback, Rewound, rewind
 from .postgres.tidy import analyze_large_tables, end_idle_sessions
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from .changes import ChangeSet, Kind
     from .postgres.amending import Amendment
     from .postgres.archive import Archive
+    from .postgres.pg_restore import PgRestore
     from .settings import SandboxSettings, Settings
 
 __all__ = ["Reset", "Sandbox"]
