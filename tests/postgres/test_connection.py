@@ -266,7 +266,7 @@ def test_no_password_is_in_a_running_pg_dumps_arguments(server: Server, tmp_path
 @pytest.fixture(scope="module")
 def encrypted(servers: Servers) -> Iterator[tuple[Side, Path]]:
     """A prod whose server has a certificate for ``localhost``; and that certificate, which nobody else vouches for."""
-    folder = server_folder("erp-sandbox-encrypted")
+    folder = server_folder(f"erp-sandbox-tests-encrypted-{os.getpid()}")
     with Server(folder / "server", servers["15"].programs, settings=SETTINGS) as server:
         certificate, key = server.folder / "server.pem", server.folder / "server.key"
         write_certificate(certificate, key)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -242,7 +243,7 @@ def test_what_administrators_and_strangers_own_is_theirs(server: Server) -> None
 @pytest.fixture(scope="module", params=["15", "18"])
 def narrow_server(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Server]:
     """A server with room for few locks."""
-    folder = server_folder(f"erp-sandbox-narrow-{request.param}")
+    folder = server_folder(f"erp-sandbox-tests-narrow-{request.param}-{os.getpid()}")
     settings = {**SETTINGS, "max_connections": "20", "max_locks_per_transaction": "16"}
     with Server(folder / "server", servers[request.param].programs, settings=settings) as running:
         yield running
