@@ -1,6 +1,16 @@
 -- What DROP OWNED BY a role CASCADE takes in this database, as nodes of pg_depend: the start of a query that reads
 -- from "taken". Parameter: role.
-WITH RECURSIVE taken AS (
+WITH RECURSIVE goes_with AS MATERIALIZED (
+    -- Each step joins all of it: some thousand look-ups in pg_depend took half as long again.
+    -- Whatever depends on it: of all of it when it goes as a whole, of a column when only that goes.
+    SELECT refclassid, refobjid, refobjsubid, true AS of_its_parts_too, classid, objid, objsubid
+    FROM pg_depend
+  UNION ALL
+    -- Whatever it is a part of, which cannot stay without it: a rule's view, an extension's member.
+    SELECT classid, objid, objsubid, false, refclassid, refobjid, refobjsubid
+    FROM pg_depend
+    WHERE deptype IN ('i', 'e')
+), taken AS (
     -- The role's own objects; and policies that name it, on whoever's table.
     SELECT classid, objid, objsubid
     FROM pg_shdepend
@@ -9,22 +19,8 @@ WITH RECURSIVE taken AS (
       AND refobjid = (SELECT oid FROM pg_roles WHERE rolname = %(role)s)
       AND deptype IN ('o', 'r')
   UNION
-    SELECT next.*
-    FROM taken,
-    LATERAL (
-        -- Whatever depends on it: of all of it when it goes as a whole, of a column when only that goes.
-        SELECT d.classid, d.objid, d.objsubid
-        FROM pg_depend d
-        WHERE d.refclassid = taken.classid
-          AND d.refobjid = taken.objid
-          AND (taken.objsubid = 0 OR d.refobjsubid = taken.objsubid)
-      UNION ALL
-        -- Whatever it is a part of, which cannot stay without it: a rule's view, an extension's member.
-        SELECT d.refclassid, d.refobjid, d.refobjsubid
-        FROM pg_depend d
-        WHERE d.classid = taken.classid
-          AND d.objid = taken.objid
-          AND d.objsubid = taken.objsubid
-          AND d.deptype IN ('i', 'e')
-    ) AS next
+    SELECT next.classid, next.objid, next.objsubid
+    FROM taken
+    JOIN goes_with AS next ON next.refclassid = taken.classid AND next.refobjid = taken.objid
+      AND (next.refobjsubid = taken.objsubid OR taken.objsubid = 0 AND next.of_its_parts_too)
 )

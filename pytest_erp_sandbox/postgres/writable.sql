@@ -7,7 +7,7 @@ place AS (
     WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'
 ),
 here AS (SELECT oid, datname FROM pg_database WHERE datname = current_database())
--- Columns too: a grant on one is a way to write.
+-- Columns too: a grant on one is a way to write. Not asked of each: few have grants of their own.
 SELECT pg_describe_object('pg_class'::regclass, c.oid, 0) AS object, holder.rolname, privilege
 FROM pg_class c
 JOIN place ON place.oid = c.relnamespace
@@ -15,10 +15,12 @@ CROSS JOIN holder
 CROSS JOIN unnest(%(table_privileges)s::text[]) AS privilege
 WHERE
     c.relkind IN ('r', 'p', 'v', 'f', 'm')
-    AND CASE
-        WHEN privilege IN ('INSERT', 'UPDATE', 'REFERENCES') THEN has_any_column_privilege(holder.oid, c.oid, privilege)
-        ELSE has_table_privilege(holder.oid, c.oid, privilege)
-    END
+    AND (
+        has_table_privilege(holder.oid, c.oid, privilege)
+        OR privilege IN ('INSERT', 'UPDATE', 'REFERENCES')
+        AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attacl IS NOT NULL)
+        AND has_any_column_privilege(holder.oid, c.oid, privilege)
+    )
 UNION ALL
 SELECT pg_describe_object('pg_class'::regclass, c.oid, 0), holder.rolname, privilege
 FROM pg_class c
