@@ -82,9 +82,9 @@ class Lease:
             PostgresError: the server refuses it.
         """
         if self._reader is None or not _answers(self._reader):
-            self._reader = self.database.connect()
-            lasting = {**_LASTING, "role": self.database.role, "default_transaction_read_only": "on"}
-            _configure(self._reader, lasting)
+            session = self.database.connect()
+            _configure(session, {**_LASTING, "role": self.database.role, "default_transaction_read_only": "on"})
+            self._reader = session
         return self._reader
 
     @contextmanager
@@ -161,13 +161,16 @@ class Lease:
             Whether there is a session to keep.
         """
         try:
-            self.connection.execute(
-                "SELECT set_config('application_name', %s, false), pg_advisory_unlock(%s)", [APPLICATION_NAME, _KEY]
-            )
+            if self.connection.info.transaction_status is pq.TransactionStatus.IDLE:
+                self.connection.execute(
+                    "SELECT set_config('application_name', %s, false), pg_advisory_unlock(%s)", [APPLICATION_NAME, _KEY]
+                )
+                return True
         except psycopg.Error:
-            self.release()
-            return False
-        return True
+            pass
+        # It was lost, or is in the middle of a transaction, whose locks nobody should have to wait for.
+        self.release()
+        return False
 
     def release(self) -> None:
         """Let the next one have the sandbox; harmless when the connection is already gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -101,6 +102,7 @@ def rewind(
     Raises:
         PostgresError: others write for longer than ``lock_timeout``; they are named. Or a connection was lost, or there
             is no ``reader``. Nothing was done.
+        ErpSandboxError: what ``reader`` raises.
     """
     assert connection.info.transaction_status is TransactionStatus.IDLE
     begun = time.perf_counter()
@@ -116,8 +118,10 @@ def rewind(
                 grace *= 2
                 continue
             return _explained(error, lock_timeout)
-        except PostgresError:
-            _roll_back(connection)
+        except BaseException:
+            # No reader, or Ctrl-C: the locks of a transaction that stays open would keep everybody from writing.
+            with suppress(psycopg.Error):
+                _roll_back(connection)
             raise
     if isinstance(rows, Fallback):
         _roll_back(connection)

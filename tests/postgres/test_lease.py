@@ -294,6 +294,15 @@ def test_another_logins_session_is_awaited_and_then_named(sandbox: Side, monkeyp
     closing.join()
 
 
+def test_a_lease_in_the_middle_of_a_transaction_is_not_parked(sandbox: Side) -> None:
+    lease = take_lease([sandbox.sandbox], PATIENCE)
+    lease.connection.execute("BEGIN")
+    assert not lease.park()
+    assert lease.connection.closed
+    with leased(sandbox):
+        pass
+
+
 def test_a_parked_lease_that_cannot_be_retaken_leaves_the_sandbox_to_others(
     sandbox: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pytest_erp_sandbox.demo.server import Server
-from pytest_erp_sandbox.errors import PostgresError
+from pytest_erp_sandbox.errors import ClusterError, PostgresError
 from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase, as_owner
 from pytest_erp_sandbox.postgres.inventory import lost_by_wipe
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal, journalled_baseline
@@ -716,13 +716,16 @@ def test_a_rewind_that_loses_its_reader_has_done_nothing(sandbox: JournalledSand
     sandbox.expect_baseline()
 
 
-def test_a_rewind_that_gets_no_reader_has_done_nothing(sandbox: JournalledSandbox) -> None:
+@pytest.mark.parametrize("error", [PostgresError, ClusterError, KeyboardInterrupt])
+def test_a_rewind_that_gets_no_reader_has_done_nothing(sandbox: JournalledSandbox, error: type[BaseException]) -> None:
+    """The server may refuse it; or the Secret with its login be out of reach; or somebody press Ctrl-C."""
+
     def refused() -> SandboxConnection:
-        raise PostgresError("too many connections")
+        raise error("too many connections")
 
     sandbox.journal(PARTIES)
     sandbox.happen("UPDATE party SET name = 'x'")
-    with pytest.raises(PostgresError, match="too many connections"):
+    with pytest.raises(error, match="too many connections"):
         rewind(sandbox.connection, refused, ROLE, BASELINE)
     assert sandbox.admin.execute("SELECT DISTINCT name FROM party").fetchall() == [("x",)]
     sandbox.rewound()
