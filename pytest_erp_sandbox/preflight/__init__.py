@@ -47,6 +47,7 @@ def preflight(
         # Prod is asked while the sandboxes are; then the client programs are tried, which have sessions of their own.
         # (Not at once: prod's login may be limited to two sessions, and one of its questions takes both.)
         meanwhile = stack.enter_context(ThreadPoolExecutor(1))
+        stack.callback(meanwhile.shutdown, wait=False, cancel_futures=True)  # after Ctrl-C, what has not begun is not
         asking = meanwhile.submit(_of_prod, truth, require_read_only_role)
         fitting = [meanwhile.submit(invariants.client_programs_fit, copy, truth, clients_for) for copy in copies]
         alone = [_of_sandbox(copy, is_quarantined) for copy in copies]
