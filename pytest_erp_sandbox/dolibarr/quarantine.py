@@ -81,7 +81,7 @@ class _Everywhere:
     needs = ("name", "value", "entity")
 
     def impose(self, connection: SandboxConnection) -> int:
-        if connection.execute(self.breaches()).fetchone() == (0,):
+        if connection.execute(self.breaches(), {}).fetchone() == (0,):
             return 0
         connection.execute("DELETE FROM public.llx_const WHERE name = %s", [self.name])
         values = {"name": self.name, "value": self.value, "entity": 0, "type": "chaine", "visible": 0}
