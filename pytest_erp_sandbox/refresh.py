@@ -77,7 +77,8 @@ def _golden_dump(
             # Here, as on most days a run needs none of it.
             from .preparing import prepare
 
-            in_toolbox = claim.toolbox.folder() if claim is not None and settings.golden.dump_there else nullcontext()
+            may_be_there = settings.golden.dump_there and origin.source.kind == "server"
+            in_toolbox = claim.toolbox.folder() if claim is not None and may_be_there else nullcontext()
             with lease_sandbox() as sandbox, sandbox.erp_down(), in_toolbox as there:
                 golden = cache.add(partial(prepare, settings, origin, sandbox, run, progress, there))
         return golden
