@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from ..errors import ClusterError, PostgresError
@@ -41,6 +43,9 @@ _KILLED = 137
 
 _ENDING = timedelta(seconds=10)
 """How long a program has for ending when its time is over, before it is killed."""
+
+_TOLD = "erp_sandbox.told"
+"""A setting of ours: what a session is told at its start must arrive."""
 
 _LONGEST_LINE = 10_000
 """Bytes that are kept of a line that has not ended."""
@@ -102,11 +107,11 @@ class _Clients:
             raise PostgresError(f"{doing} failed (exit code {code}): {reason(heard)}")
         return heard
 
-    def _asked(self, *questions: str) -> list[str]:
+    def _asked(self, conninfo: str, *questions: str) -> list[str]:
         """What the database there answers, as psql writes it."""
         psql = ["psql", "-X", "-A", "-t", "-q", "-w", "-F", "/"]
         asking = [word for question in questions for word in ("-c", question)]
-        code, heard = self._run([*psql, *asking, "-d", self.conninfo], lambda _: None)
+        code, heard = self._run([*psql, *asking, "-d", conninfo], lambda _: None)
         if code:
             raise ClusterError(reason(heard))
         return list(heard.said)[-len(questions) :]
@@ -138,7 +143,7 @@ class ProdClients(_Clients):
         Raises:
             ClusterError: what they reach is another one, or ignores that it is to be read only; or they reach none.
         """
-        is_read_only, identity = self._asked("SHOW default_transaction_read_only", IDENTITY)
+        is_read_only, identity = self._asked(self.conninfo, "SHOW default_transaction_read_only", IDENTITY)
         if identity != str(identify(connection)):
             raise ClusterError("another database than prod's answers there under prod's name")
         if is_read_only != "on":
@@ -150,13 +155,22 @@ class SandboxClients(_Clients):
     """Programs that reach a sandbox."""
 
     def require_sandbox(self, connection: SandboxConnection) -> None:
-        """Stop where they would not write into the database that ``connection`` is with.
+        """Stop where they would not write into the database that ``connection`` is with, or not with their settings.
 
         Raises:
-            ClusterError: what they reach is another one; or they reach none.
+            ClusterError: what they reach is another one, or drops what a session is told; or they reach none.
         """
-        if self._asked(IDENTITY) != [str(identify(connection))]:
+        told = secrets.token_hex(4)
+        heard, identity = self._asked(self.with_options(f"-c {_TOLD}={told}"), f"SHOW {_TOLD}", IDENTITY)
+        if identity != str(identify(connection)):
             raise ClusterError("another database than the sandbox answers there under its name")
+        if heard != told:
+            raise ClusterError("a pooler in between drops what sessions are told at their start")
+
+    def with_options(self, options: str, **parameters: str) -> str:
+        """The conninfo with further settings of the session (``-c name=value …``), and other parameters."""
+        given = conninfo_to_dict(self.conninfo).get("options", "")
+        return make_conninfo(self.conninfo, options=f"{given} {options}".strip(), **parameters)
 
 
 def prod_clients(toolbox: Toolbox, prod: ProdDatabase, connection: ProdConnection) -> ProdClients:
@@ -165,7 +179,7 @@ def prod_clients(toolbox: Toolbox, prod: ProdDatabase, connection: ProdConnectio
     Raises:
         ClusterError: one is not there, or there is no way for them.
     """
-    return ProdClients(toolbox, *_version(toolbox), *_way(lambda: prod.from_elsewhere(connection)))
+    return ProdClients(toolbox, *_version(toolbox, "pg_dump"), *_way(lambda: prod.from_elsewhere(connection)))
 
 
 def sandbox_clients(toolbox: Toolbox, sandbox: SandboxDatabase, connection: SandboxConnection) -> SandboxClients:
@@ -174,16 +188,16 @@ def sandbox_clients(toolbox: Toolbox, sandbox: SandboxDatabase, connection: Sand
     Raises:
         ClusterError: one is not there, or there is no way for them.
     """
-    return SandboxClients(toolbox, *_version(toolbox), *_way(lambda: sandbox.from_elsewhere(connection)))
+    return SandboxClients(toolbox, *_version(toolbox, "pg_restore"), *_way(lambda: sandbox.from_elsewhere(connection)))
 
 
-def _version(toolbox: Toolbox) -> tuple[str, int]:
+def _version(toolbox: Toolbox, program: str) -> tuple[str, int]:
     # All that will be needed, as images differ.
-    asking = 'pg_dump --version && pg_restore --version && psql --version && "$@" tar --version'
+    asking = f'{program} --version && psql --version && "$@" tar --version'
     said = toolbox.run(["sh", "-c", asking, "sh", *_limited(_ENDING)], doing="asking for PostgreSQL's programs")
     found = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
     if found is None:
-        raise ClusterError(f"its pg_dump is {said.strip()}")
+        raise ClusterError(f"its {program} is {said.strip()}")
     return found[1], int(found[2])
 
 

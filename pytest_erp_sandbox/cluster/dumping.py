@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from psycopg.conninfo import make_conninfo
-
 from ..errors import ClusterError
 from ..postgres.archive import Entry
 from ..postgres.clients import Toolset
@@ -111,11 +109,7 @@ class PgRestoreInToolbox:
             ClusterError: the connection to the toolbox was lost.
         """
         toolbox, database = self.clients.toolbox, lease.database
-        conninfo = make_conninfo(
-            self.clients.conninfo,
-            application_name=lease.application_name,
-            options=f"{database.options()} {settings}".strip(),
-        )
+        conninfo = self.clients.with_options(settings, application_name=lease.application_name)
         with toolbox.folder() as scratch, listing(entries) as file:
             unpack(toolbox.cluster, toolbox.pod, f"{scratch.path}/list", archive_of(file), lambda _: None)
             self.clients.run(

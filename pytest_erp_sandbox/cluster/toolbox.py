@@ -1,4 +1,4 @@
-"""The toolbox: a pod beside the golden dumps' volume, which it reads and writes for us, and in which pg_dump runs."""
+"""The toolbox: a pod beside the golden dumps' volume, which it reads and writes, and where PostgreSQL's tools run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ToolboxImage:
     """What the pod is made of.
 
     Attributes:
-        image: with tar, flock, and pg_dump and psql where prod is to be dumped there.
+        image: with tar, flock and timeout; and pg_dump, pg_restore and psql where prod is to be dumped there.
         pull_policy: of the image.
         user: the uid and gid that it runs as; the volume is given to that group.
     """

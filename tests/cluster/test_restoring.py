@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pytest_erp_sandbox import ClusterError, PostgresError
 from pytest_erp_sandbox.cluster.dumping import PgRestoreInToolbox, pg_dump_in_toolbox, pg_restore_in_toolbox
@@ -34,6 +34,7 @@ from ..postgres.pairs import (
     make_prod,
     make_sandbox,
 )
+from ..preflight.pgbouncer import pgbouncer
 from .kubernetes import IMAGE, Kubernetes, until
 from .town import ServerInPod, needs_this_machine, pod_ip
 
@@ -183,6 +184,33 @@ def test_another_database_that_answers_under_the_sandboxs_name_is_refused(
         clients = pg_restore_in_toolbox(ToolboxFolder(box, "nowhere"), lease, programs).clients
         there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, dbname=other.name))
         with pytest.raises(ClusterError, match="another database than the sandbox answers"):
+            there.require_sandbox(lease.connection)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [([], "unsupported startup parameter"), (["ignore_startup_parameters = options"], "drops what sessions are told")],
+)
+def test_a_pooler_in_between_is_noticed_before_anything_is_wiped(
+    kubernetes: Kubernetes,
+    server: Server,
+    sandbox: Side,
+    box: Toolbox,
+    programs: Toolset,
+    tmp_path: Path,
+    lines: list[str],
+    said: str,
+) -> None:
+    nodes: Any = kubernetes.cluster.core.list_node()
+    (address,) = (each.address for each in nodes.items[0].status.addresses if each.type == "InternalIP")
+    with (
+        pgbouncer(tmp_path, server.dsn(sandbox.name), "transaction", "listen_addr = *", *lines) as through,
+        leased(sandbox) as lease,
+    ):
+        clients = pg_restore_in_toolbox(ToolboxFolder(box, "nowhere"), lease, programs).clients
+        port = conninfo_to_dict(through.get_secret_value())["port"]
+        there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, host=address, port=port))
+        with pytest.raises(ClusterError, match=said):
             there.require_sandbox(lease.connection)
 
 
