@@ -77,7 +77,7 @@ class _Clients:
         watch: LineWatcher = lambda _: None,
         timeout: timedelta | None = None,
         limit: str = "the limit",
-    ) -> Hearing:
+    ) -> None:
         """Run a program to its end; whatever interrupts the wait ends the program too.
 
         Args:
@@ -86,9 +86,6 @@ class _Clients:
             watch: is called with each line of what it says.
             timeout: how long it may take.
             limit: what that is called where it is set.
-
-        Returns:
-            What it said.
 
         Raises:
             PostgresError: it failed, or took too long; the message has its first error.
@@ -105,7 +102,6 @@ class _Clients:
             )
         if code:
             raise PostgresError(f"{doing} failed (exit code {code}): {reason(heard)}")
-        return heard
 
     def _asked(self, conninfo: str, *questions: str) -> list[str]:
         """What the database there answers, as psql writes it."""
