@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxFolder
+from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxFolder, ToolboxImage, toolbox
 from pytest_erp_sandbox.postgres.clients import Toolset, installed_toolsets
 
 from ..docs.conftest import page
-from .kubernetes import Kubernetes, running_kubernetes
+from .kubernetes import IMAGE, Kubernetes, running_kubernetes
 
 __all__ = ["kubernetes", "page"]
 
@@ -19,6 +19,14 @@ __all__ = ["kubernetes", "page"]
 def kubernetes() -> Iterator[Kubernetes]:
     """A cluster, and two namespaces of this test run's own."""
     with running_kubernetes() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def box(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Iterator[Toolbox]:
+    """A toolbox with a claim of the module's own."""
+    golden = kubernetes.claim(request.module.__name__.rpartition(".")[2].replace("_", "-"))
+    with toolbox(kubernetes.cluster, kubernetes.sandbox, golden, ToolboxImage(IMAGE)) as running:
         yield running
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from pytest_erp_sandbox.postgres.clients import Toolset
 from pytest_erp_sandbox.postgres.connection import ProdDatabase
 from pytest_erp_sandbox.postgres.dump import PgDumpHere, dump_prod
 
-from .kubernetes import BUSYBOX, IMAGE, Kubernetes, until
+from .kubernetes import BUSYBOX, Kubernetes, until
 from .town import needs_this_machine, pod_ip
 
 # Pods' addresses are used from here.
@@ -53,13 +52,6 @@ def prod(host: str) -> ProdDatabase:
 def at(host: str, **address: Any) -> ProdDatabase:
     dsn = make_conninfo(host=host, dbname="erp", user="dump", password=PASSWORD)
     return ProdDatabase(SecretStr(dsn), "prod.dsn", **address)
-
-
-@pytest.fixture(scope="module")
-def box(kubernetes: Kubernetes) -> Iterator[Toolbox]:
-    golden = kubernetes.claim("dumped")
-    with toolbox(kubernetes.cluster, kubernetes.sandbox, golden, ToolboxImage(IMAGE)) as running:
-        yield running
 
 
 @pytest.fixture

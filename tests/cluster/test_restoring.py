@@ -6,7 +6,6 @@ import dataclasses
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pytest_erp_sandbox import ClusterError, PostgresError
 from pytest_erp_sandbox.cluster.dumping import PgRestoreInToolbox, pg_dump_in_toolbox, pg_restore_in_toolbox
-from pytest_erp_sandbox.cluster.toolbox import Toolbox, ToolboxFolder, ToolboxImage, toolbox
+from pytest_erp_sandbox.cluster.toolbox import Toolbox, ToolboxFolder
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.postgres.archive import Archive, read_archive
 from pytest_erp_sandbox.postgres.clients import Toolset
@@ -35,7 +34,7 @@ from ..postgres.pairs import (
     make_sandbox,
 )
 from ..preflight.pgbouncer import pgbouncer
-from .kubernetes import IMAGE, Kubernetes, until
+from .kubernetes import Kubernetes, until
 from .town import ServerInPod, needs_this_machine, pod_ip
 
 # Pods' addresses are used from here.
@@ -55,13 +54,6 @@ SHOP = [
 def server(kubernetes: Kubernetes) -> Server:
     host = pod_ip(kubernetes, kubernetes.postgres(kubernetes.sandbox, "restored", {"postgres": "admin"}))
     return cast(Server, ServerInPod(host, 5432))
-
-
-@pytest.fixture(scope="module")
-def box(kubernetes: Kubernetes) -> Iterator[Toolbox]:
-    golden = kubernetes.claim("restored")
-    with toolbox(kubernetes.cluster, kubernetes.sandbox, golden, ToolboxImage(IMAGE)) as running:
-        yield running
 
 
 @pytest.fixture
