@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
 
-from .errors import ClusterError, SettingsError
+from .errors import ClusterError, PostgresError, SettingsError
 from .postgres.connection import answers, connection_parameters, dsn_of
 
 if TYPE_CHECKING:
@@ -228,11 +228,17 @@ def erp_up(settings: Settings, place: SandboxSettings) -> int | None:
 
 
 @contextmanager
-def golden_claim(settings: Settings, progress: Progress) -> Iterator[GoldenClaim | None]:
+def golden_claim(settings: Settings, progress: Progress, *, for_refresh: bool = False) -> Iterator[GoldenClaim | None]:
     """Hold the golden dumps on the claim; None where the settings name none, or it is mounted here.
+
+    Args:
+        settings: where it is, and what its toolbox is made of.
+        progress: is told what is waited for.
+        for_refresh: whether prod may have to be dumped in the toolbox, which gets prod's login then.
 
     Raises:
         ClusterError: the claim cannot be used, or no pod be started that mounts it.
+        PostgresError: prod cannot be reached.
     """
     claim = settings.golden.claim_elsewhere
     if claim is None:
@@ -244,18 +250,34 @@ def golden_claim(settings: Settings, progress: Progress) -> Iterator[GoldenClaim
     namespace = settings.claim_namespace
     assert namespace is not None  # the settings are complete
     image = ToolboxImage(settings.golden.image, user=settings.golden.user)
-    prods, deadline = prods_namespaces(settings), settings.prod.dump_timeout + _BESIDE_THE_DUMP
-    with (
-        toolbox(
-            cluster_of(settings), namespace, claim, image, prods=prods, deadline=deadline, on_wait=progress.say
-        ) as running,
-        locked_claim(running, progress) as golden,
-    ):
+    started = toolbox(
+        cluster_of(settings),
+        namespace,
+        claim,
+        image,
+        login=_login_there(settings) if for_refresh else None,
+        prods=prods_namespaces(settings),
+        deadline=settings.prod.dump_timeout + _BESIDE_THE_DUMP,
+        on_wait=progress.say,
+    )
+    with started as running, locked_claim(running, progress) as golden:
         yield golden
 
 
+def _login_there(settings: Settings) -> Mapping[str, SecretStr] | None:
+    """Prod's login of this moment; None where a toolbox has no use for it."""
+    prod = settings.prod.database()
+    if not settings.may_dump_there or prod is None:
+        return None
+    with prod.connect() as connection:
+        try:
+            return prod.from_elsewhere(connection)[1]
+        except PostgresError:  # it is said when prod is dumped, as it is dumped here then
+            return None
+
+
 def toolboxes_removed(settings: Settings, on_left: Callable[[str], None]) -> list[str]:
-    """Remove the toolbox pods that killed runs have left; returns their names, and tells which others there are.
+    """Remove the toolboxes that killed runs have left; returns the pods' names, and tells which others there are.
 
     Raises:
         ClusterError: they may not be listed or removed.
@@ -266,7 +288,7 @@ def toolboxes_removed(settings: Settings, on_left: Callable[[str], None]) -> lis
 
     namespace = settings.claim_namespace
     assert namespace is not None  # the settings are complete
-    return remove_orphans(cluster_of(settings), namespace, ENDS_WITHIN, on_left)
+    return remove_orphans(cluster_of(settings), namespace, ENDS_WITHIN, on_left, logins=settings.may_dump_there)
 
 
 def documents_of_prod(settings: Settings, folders: tuple[str, ...]) -> ProdDocuments:
@@ -368,7 +390,7 @@ def rules_in_sandboxes(settings: Settings) -> list[Rule]:
 
     rules: list[Rule] = []
     if (claim := settings.golden.claim_elsewhere) is not None:
-        rules += toolbox_rules(settings.claim_namespace or "", claim)
+        rules += toolbox_rules(settings.claim_namespace or "", claim, dumps=settings.may_dump_there)
     for place in settings.all_sandboxes:
         if place.secret is not None:
             rules += secret_rules(SecretReference.parse(place.secret, f"{place.name}.secret"))

@@ -43,7 +43,7 @@ def golden_dump(settings: Settings, lease_sandbox: LeaseSandbox, *, run: str, pr
         PostgresError: prod cannot be dumped, or the dump not be restored.
     """
     cache = GoldenCache(settings.golden.path, settings.golden.keep)
-    with golden_claim(settings, progress) as claim:
+    with golden_claim(settings, progress, for_refresh=True) as claim:
         if claim is None:
             return _golden_dump(settings, cache, lease_sandbox, run, progress, None)
         with cache.locked(progress.say):
@@ -77,8 +77,7 @@ def _golden_dump(
             # Here, as on most days a run needs none of it.
             from .preparing import prepare
 
-            may_be_there = settings.golden.dump_there and origin.source.kind == "server"
-            in_toolbox = claim.toolbox.folder() if claim is not None and may_be_there else nullcontext()
+            in_toolbox = claim.toolbox.folder() if claim is not None and settings.may_dump_there else nullcontext()
             with lease_sandbox() as sandbox, sandbox.erp_down(), in_toolbox as there:
                 golden = cache.add(partial(prepare, settings, origin, sandbox, run, progress, there))
         return golden

@@ -313,7 +313,7 @@ class GoldenSettings(Table):
     """Of the pod that mounts the claim for that: with tar, flock and timeout, and PostgreSQL's clients of prod's
     version and the sandbox's."""
     dump_there: bool = True
-    """Let that pod dump prod, and restore that dump, where it can. Prod's login is in a process of the sandbox's
+    """Let that pod dump prod, and restore that dump, where it can. Prod's login is in a Secret of the sandbox's
     namespace meanwhile."""
     user: int = 10001
     """The uid and gid that the pod runs as."""
@@ -459,6 +459,12 @@ class Settings(BaseSettings):
     def claim_namespace(self) -> str | None:
         """The namespace of the golden dumps' claim."""
         return self.golden.namespace or self.all_sandboxes[0].namespace
+
+    @property
+    def may_dump_there(self) -> bool:
+        """Whether prod would be dumped in a toolbox, where a new golden dump is made."""
+        has_toolbox = self.golden.dump_there and self.golden.claim_elsewhere is not None
+        return has_toolbox and self.refresh != "never" and self.prod.is_somewhere
 
     @property
     def connections(self) -> int:

@@ -107,10 +107,13 @@ def forward_rules(workload: Workload) -> Iterator[Rule]:
     yield Rule(workload.namespace, "create", "pods/portforward")
 
 
-def toolbox_rules(namespace: str, claim: str) -> Iterator[Rule]:
-    """What a toolbox pod takes."""
+def toolbox_rules(namespace: str, claim: str, *, dumps: bool) -> Iterator[Rule]:
+    """What a toolbox pod takes; with a Secret for prod's login where it dumps prod."""
     for verb in ("create", "get", "list", "delete"):
         yield Rule(namespace, verb, "pods")
+    if dumps:
+        for verb in ("create", "list", "delete"):
+            yield Rule(namespace, verb, "secrets")
     yield Rule(namespace, "get", "persistentvolumeclaims", claim)
     yield from exec_rules(namespace)
 

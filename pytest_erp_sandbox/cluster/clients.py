@@ -6,7 +6,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -17,15 +17,16 @@ from ..errors import ClusterError, PostgresError
 from ..postgres.connection import IDENTITY, ProdConnection, ProdDatabase, SandboxConnection, SandboxDatabase, identify
 from ..postgres.program import Hearing, LineWatcher, reason, took_too_long
 from .exec import Exec
-from .toolbox import Toolbox
+from .toolbox import LOGIN, Toolbox
 
 __all__ = ["ProdClients", "SandboxClients", "prod_clients", "sandbox_clients"]
 
-# The login comes by stdin: a Secret, which whoever may start pods in the namespace could read, is not needed for it.
+_LOGIN_OF_SECRET = f"PGUSER=$(cat {LOGIN}/PGUSER) && PGPASSWORD=$(cat {LOGIN}/PGPASSWORD) || exit 1"
+_LOGIN_BY_STDIN = "IFS= read -r PGUSER && IFS= read -r PGPASSWORD || exit 1"
+
 # With stdin's end, that is with the connection's, the program ends, too.
 _WITH_LOGIN = """
 umask 077
-IFS= read -r PGUSER && IFS= read -r PGPASSWORD || exit 1
 export PGUSER PGPASSWORD LC_ALL=C PG_COLOR=never
 "$@" </dev/null 2>&1 &
 program=$!
@@ -60,14 +61,16 @@ class _Clients:
         version: theirs.
         major: the first part of it.
         conninfo: how they connect from there.
-        login: what their environment gets for that.
     """
 
     toolbox: Toolbox
     version: str
     major: int
     conninfo: str
-    login: Mapping[str, SecretStr] = field(repr=False)
+
+    def _login(self) -> tuple[str, Iterable[SecretStr]]:
+        """Shell that sets ``PGUSER`` and ``PGPASSWORD``, and the lines of stdin that it reads."""
+        raise NotImplementedError
 
     def run(
         self,
@@ -115,10 +118,12 @@ class _Clients:
     def _run(self, command: Sequence[str], watch: LineWatcher) -> tuple[int, Hearing]:
         """Run a program with the login, which no error's frames may hold."""
         toolbox, heard, rest = self.toolbox, Hearing(), b""
+        login, lines_of_it = self._login()
+        shell = ["sh", "-c", login + _WITH_LOGIN, "sh"]
         try:
-            with Exec(toolbox.cluster, toolbox.pod, ["sh", "-c", _WITH_LOGIN, "sh", *command], stdin=True) as running:
-                for variable in ("PGUSER", "PGPASSWORD"):
-                    running.write(f"{self.login[variable].get_secret_value()}\n".encode())
+            with Exec(toolbox.cluster, toolbox.pod, [*shell, *command], stdin=True) as running:
+                for each in lines_of_it:
+                    running.write(f"{each.get_secret_value()}\n".encode())
                 for piece in running.output():
                     *lines, rest = (rest[:_LONGEST_LINE] + bytes(piece)).split(b"\n")
                     for line in lines:
@@ -131,7 +136,13 @@ class _Clients:
 
 @dataclass(frozen=True)
 class ProdClients(_Clients):
-    """Programs that reach prod."""
+    """Programs that reach prod, with the login that the toolbox has in its Secret.
+
+    That way it is in no exec's stream, which those who record sessions keep.
+    """
+
+    def _login(self) -> tuple[str, Iterable[SecretStr]]:
+        return _LOGIN_OF_SECRET, ()
 
     def require_prod(self, connection: ProdConnection) -> None:
         """Stop where they would not read the database that ``connection`` is with, or could write there.
@@ -148,7 +159,16 @@ class ProdClients(_Clients):
 
 @dataclass(frozen=True)
 class SandboxClients(_Clients):
-    """Programs that reach a sandbox."""
+    """Programs that reach a sandbox, with a login that is known when there is a lease.
+
+    Attributes:
+        login: it, as environment variables.
+    """
+
+    login: Mapping[str, SecretStr] = field(repr=False)
+
+    def _login(self) -> tuple[str, Iterable[SecretStr]]:
+        return _LOGIN_BY_STDIN, (self.login["PGUSER"], self.login["PGPASSWORD"])
 
     def require_sandbox(self, connection: SandboxConnection) -> None:
         """Stop where they would not write into the database that ``connection`` is with, or not with their settings.
@@ -173,9 +193,13 @@ def prod_clients(toolbox: Toolbox, prod: ProdDatabase, connection: ProdConnectio
     """The toolbox's programs, and their way to prod, with the login of ``connection``.
 
     Raises:
-        ClusterError: one is not there, or there is no way for them.
+        ClusterError: one is not there, there is no way for them, or the toolbox has not that login.
     """
-    return ProdClients(toolbox, *_version(toolbox, "pg_dump"), *_way(lambda: prod.from_elsewhere(connection)))
+    version, major = _version(toolbox, "pg_dump")
+    conninfo, login = _way(lambda: prod.from_elsewhere(connection))
+    if login != toolbox.login:
+        raise ClusterError("prod's login has changed since it was started")
+    return ProdClients(toolbox, version, major, conninfo)
 
 
 def sandbox_clients(toolbox: Toolbox, sandbox: SandboxDatabase, connection: SandboxConnection) -> SandboxClients:

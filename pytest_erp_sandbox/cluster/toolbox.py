@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
+
+from pydantic import SecretStr
 
 from ..errors import ClusterError
 from ..progress import human_size
@@ -20,6 +22,7 @@ from .volume import require_usable
 __all__ = [
     "CACHE",
     "ENDS_WITHIN",
+    "LOGIN",
     "OTHER_USER",
     "Toolbox",
     "ToolboxFolder",
@@ -30,6 +33,9 @@ __all__ = [
 
 CACHE = "/cache"
 """Where the volume is mounted in the pod."""
+
+LOGIN = "/login"
+"""Where the pod has prod's login, one file a variable, if it was given it."""
 
 _CONTAINER = "toolbox"
 _LABELS = {LABEL: "erp-sandbox", "app.kubernetes.io/component": "toolbox"}
@@ -45,6 +51,9 @@ _GIVEN_UP = _STARTS_WITHIN + timedelta(minutes=1)
 
 _BEAT = 0.5
 """Seconds from one look to the next."""
+
+_LOGIN_WITHIN = timedelta(seconds=30)
+"""The same, of one without the Secret that it needs for its start, and that its maker makes next."""
 
 ENDS_WITHIN = timedelta(seconds=45)
 """How long the toolbox of a killed run may go on, whatever it was killed at."""
@@ -87,11 +96,13 @@ class Toolbox:
         cluster: where it is.
         pod: it.
         claim: the golden dumps' PVC, which it has mounted.
+        login: what it has in ``LOGIN``.
     """
 
     cluster: Cluster
     pod: PodReference
     claim: str
+    login: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)
 
     @property
     def place(self) -> str:
@@ -165,6 +176,7 @@ def toolbox(
     claim: str,
     image: ToolboxImage,
     *,
+    login: Mapping[str, SecretStr] | None = None,
     prods: Collection[str] = (),
     deadline: timedelta = timedelta(hours=2),
     timeout: timedelta = _STARTS_WITHIN,
@@ -172,13 +184,15 @@ def toolbox(
 ) -> Iterator[Toolbox]:
     """Start a toolbox with the claim mounted; it ends with this context, and by itself after ``deadline``.
 
-    Those that killed runs have left go first. It has nobody's credentials of its own.
+    Those that killed runs have left go first. Its only credentials are those of ``login``: in a Secret, which the
+    cluster removes with the pod where this program cannot any more.
 
     Args:
         cluster: where.
         namespace: the sandbox's.
         claim: the golden dumps' PVC.
         image: what the pod is made of.
+        login: prod's, as environment variables; None for a pod without it.
         prods: prod's namespaces, in which no pod is ever started.
         deadline: after it the cluster ends the pod.
         timeout: how long its start may take; not longer than without it, or others take the pod for nobody's.
@@ -193,16 +207,18 @@ def toolbox(
             hint="Let the sandbox, and its golden dumps, have a namespace of their own.",
         )
     require_usable(cluster, namespace, claim, on_wait)
-    remove_orphans(cluster, namespace)
+    remove_orphans(cluster, namespace, logins=login is not None)
     name = f"erp-sandbox-toolbox-{secrets.token_hex(4)}"
     pod = PodReference(namespace, name, _CONTAINER)
     try:
-        ask(
+        made = ask(
             cluster.core.create_namespaced_pod,
             namespace,
-            _pod(name, claim, image, deadline),
+            _pod(name, claim, image, deadline, has_login=login is not None),
             doing=f"making {pod} (verb create)",
         )
+        if login is not None:
+            _make_secret(cluster, made.metadata, login)
         on_wait(f"waiting for a pod that mounts PVC {namespace}/{claim}")
         await_condition(
             lambda: _not_running(cluster, pod),
@@ -213,8 +229,11 @@ def toolbox(
         # A connection for as long as this program lives: the pod ends with it.
         lifeline = Exec(cluster, pod, ["sh", "-c", _LIFELINE, "sh", _SCRATCH], stdin=True)
         with lifeline, kept_open(lifeline):
-            yield Toolbox(cluster, pod, claim)
+            yield Toolbox(cluster, pod, claim, login or {})
     finally:
+        if login is not None:
+            with suppress(ClusterError):  # it goes with the pod
+                _delete_secret(cluster, namespace, name)
         with suppress(ClusterError):  # it may not even have been made; and it has its deadline
             _delete(cluster, namespace, name)
 
@@ -224,6 +243,8 @@ def remove_orphans(
     namespace: str,
     patience: timedelta = timedelta(0),
     on_left: Callable[[str], None] = lambda _: None,
+    *,
+    logins: bool = False,
 ) -> list[str]:
     """Remove toolboxes that nobody uses any more; those of runs that are alive are left alone.
 
@@ -232,9 +253,10 @@ def remove_orphans(
         namespace: the sandbox's.
         patience: how long those that run may take to end, as they do when their run was killed.
         on_left: is told which are left at the end, and why.
+        logins: whether their Secrets may be listed and removed, too.
 
     Returns:
-        Their names.
+        The pods' names.
 
     Raises:
         ClusterError: they cannot be listed or removed.
@@ -242,7 +264,7 @@ def remove_orphans(
     deadline = time.monotonic() + patience.total_seconds()
     removed: list[str] = []
     while True:
-        gone, left = _remove_ended(cluster, namespace)
+        gone, left = _remove_ended(cluster, namespace, logins=logins)
         removed += [name for name in gone if name not in removed]
         if not left or time.monotonic() > deadline:
             for each in left:
@@ -251,8 +273,10 @@ def remove_orphans(
         time.sleep(_BEAT)
 
 
-def _remove_ended(cluster: Cluster, namespace: str) -> tuple[list[str], list[str]]:
+def _remove_ended(cluster: Cluster, namespace: str, *, logins: bool) -> tuple[list[str], list[str]]:
     """Remove those that nobody uses; returns their names, and which are left, and why."""
+    # Secrets first: whose Secret is listed was made before it.
+    secrets = _secrets(cluster, namespace) if logins else None
     found, _, headers = ask(
         cluster.core.list_namespaced_pod_with_http_info,
         namespace,
@@ -263,7 +287,9 @@ def _remove_ended(cluster: Cluster, namespace: str) -> tuple[list[str], list[str
     removed, left = [], []
     for each in found.items:
         name, age, state = each.metadata.name, now - each.metadata.creation_timestamp, _state(each)
-        if state == "ended" or (state == "starting" and age > _GIVEN_UP):
+        lacks_login = secrets is not None and name not in secrets and _mounts(each, name)
+        given_up = _LOGIN_WITHIN if lacks_login else _GIVEN_UP
+        if state == "ended" or (state == "starting" and age > given_up):
             _delete(cluster, namespace, name)
             removed.append(name)
         elif state == "running":  # it has its maker: it would have ended with it
@@ -271,14 +297,49 @@ def _remove_ended(cluster: Cluster, namespace: str) -> tuple[list[str], list[str
         else:
             left.append(
                 f"{PodReference(namespace, name)} is left: a run may wait for its start, until it is"
-                f" {_GIVEN_UP.total_seconds():.0f} s old; it is {age.total_seconds():.0f} s old: {_waits_for(each)}"
+                f" {given_up.total_seconds():.0f} s old; it is {age.total_seconds():.0f} s old: {_waits_for(each)}"
             )
+    for name in (secrets or set()) - {each.metadata.name for each in found.items}:
+        _delete_secret(cluster, namespace, name)
     return removed, left
 
 
-def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dict[str, Any]:
+def _secrets(cluster: Cluster, namespace: str) -> set[str]:
+    """The names of toolboxes' Secrets, which are those of their pods."""
+    found = ask(
+        cluster.core.list_namespaced_secret,
+        namespace,
+        label_selector=_SELECTOR,
+        doing="listing toolboxes' Secrets (verb list)",
+    )
+    return {each.metadata.name for each in found.items}
+
+
+def _mounts(found: Any, secret: str) -> bool:
+    return any(each.secret and each.secret.secret_name == secret for each in found.spec.volumes or ())
+
+
+def _make_secret(cluster: Cluster, pod: Any, login: Mapping[str, SecretStr]) -> None:
+    """Make the Secret that a pod waits for, which goes with it; no error's frames hold what is in it."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}
+    metadata = {"name": pod.name, "labels": pod.labels, "ownerReferences": [owner]}
+    try:
+        ask(
+            cluster.core.create_namespaced_secret,
+            pod.namespace,
+            {"metadata": metadata, "stringData": {name: value.get_secret_value() for name, value in login.items()}},
+            doing=f"making Secret {pod.namespace}/{pod.name}, prod's login for the toolbox (verb create)",
+        )
+    except ClusterError as error:
+        refused = ClusterError(error.args[0], hint=error.hint)
+    else:
+        return
+    raise refused
+
+
+def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta, *, has_login: bool) -> dict[str, Any]:
     """A pod that the ``restricted`` pod security standard admits."""
-    container = {
+    container: dict[str, Any] = {
         "name": _CONTAINER,
         "image": image.image,
         "imagePullPolicy": image.pull_policy,
@@ -298,6 +359,13 @@ def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dic
             {"name": "scratch", "mountPath": _SCRATCH},
         ],
     }
+    volumes: list[dict[str, Any]] = [
+        {"name": "cache", "persistentVolumeClaim": {"claimName": claim}},
+        {"name": "scratch", "emptyDir": {}},
+    ]
+    if has_login:
+        container["volumeMounts"].append({"name": "login", "mountPath": LOGIN, "readOnly": True})
+        volumes.append({"name": "login", "secret": {"secretName": name, "defaultMode": 0o440}})
     labels = {**_LABELS, _CLAIM: claim[:63].rstrip("-.")}
     # Most volumes are on one node at a time: a second toolbox can mount them only there. No more than preferred: others
     # can be mounted anywhere, and a node may be full.
@@ -323,10 +391,7 @@ def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta) -> dic
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "volumes": [
-                {"name": "cache", "persistentVolumeClaim": {"claimName": claim}},
-                {"name": "scratch", "emptyDir": {}},
-            ],
+            "volumes": volumes,
         },
     }
 
@@ -357,14 +422,18 @@ def _waits_for(found: Any) -> str:
 
 
 def _delete(cluster: Cluster, namespace: str, name: str) -> None:
+    doing = f"removing pod {namespace}/{name} (verb delete)"
+    _unless_gone(cluster.core.delete_namespaced_pod, name, namespace, grace_period_seconds=0, doing=doing)
+
+
+def _delete_secret(cluster: Cluster, namespace: str, name: str) -> None:
+    doing = f"removing Secret {namespace}/{name} (verb delete)"
+    _unless_gone(cluster.core.delete_namespaced_secret, name, namespace, doing=doing)
+
+
+def _unless_gone(call: Callable[..., Any], *arguments: Any, doing: str, **options: Any) -> None:
     try:
-        ask(
-            cluster.core.delete_namespaced_pod,
-            name,
-            namespace,
-            grace_period_seconds=0,
-            doing=f"removing pod {namespace}/{name} (verb delete)",
-        )
+        ask(call, *arguments, doing=doing, **options)
     except ClusterError as error:
         if error.status != 404:
             raise

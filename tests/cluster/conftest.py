@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
+from pydantic import SecretStr
 
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxFolder, ToolboxImage, toolbox
 from pytest_erp_sandbox.postgres.clients import Toolset, installed_toolsets
@@ -23,10 +24,18 @@ def kubernetes() -> Iterator[Kubernetes]:
 
 
 @pytest.fixture(scope="module")
-def box(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Iterator[Toolbox]:
+def login() -> Mapping[str, SecretStr] | None:
+    """Prod's, for the module's toolbox: none."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def box(
+    kubernetes: Kubernetes, login: Mapping[str, SecretStr] | None, request: pytest.FixtureRequest
+) -> Iterator[Toolbox]:
     """A toolbox with a claim of the module's own."""
     golden = kubernetes.claim(request.module.__name__.rpartition(".")[2].replace("_", "-"))
-    with toolbox(kubernetes.cluster, kubernetes.sandbox, golden, ToolboxImage(IMAGE)) as running:
+    with toolbox(kubernetes.cluster, kubernetes.sandbox, golden, ToolboxImage(IMAGE), login=login) as running:
         yield running
 
 

@@ -80,7 +80,7 @@ def test_the_refresh_may_do_all_that_it_does_and_deploy_grants_nothing_else(depl
 
 
 def test_the_toolbox_role_grants_what_a_toolbox_takes_and_nothing_else(deployed: Kubernetes) -> None:
-    assert granted(deployed, "erp-sandbox-toolbox") == set(toolbox_rules(deployed.sandbox, "erp-golden"))
+    assert granted(deployed, "erp-sandbox-toolbox") == set(toolbox_rules(deployed.sandbox, "erp-golden", dumps=True))
 
 
 def test_the_forward_roles_grant_what_port_forwards_take_and_nothing_else(deployed: Kubernetes) -> None:

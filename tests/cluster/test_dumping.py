@@ -6,6 +6,8 @@ import dataclasses
 import re
 import subprocess
 import threading
+from base64 import b64decode
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,11 @@ PATIENCE = timedelta(seconds=60)
 @pytest.fixture(scope="module")
 def host(kubernetes: Kubernetes) -> str:
     return pod_ip(kubernetes, kubernetes.postgres(kubernetes.prod, "dumped", {"postgres": "admin"}))
+
+
+@pytest.fixture(scope="module")
+def login() -> Mapping[str, SecretStr]:
+    return {"PGUSER": SecretStr("dump"), "PGPASSWORD": SecretStr(PASSWORD)}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +103,7 @@ def test_it_gives_the_very_dump_that_one_here_would(
     assert in_toolbox.version.startswith(f"{programs.major}.")
 
 
-def test_the_login_is_in_no_argument_no_object_and_no_repr(
+def test_the_login_is_in_the_toolboxs_own_secret_and_in_no_argument_no_other_object_and_no_repr(
     kubernetes: Kubernetes, box: Toolbox, host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
 ) -> None:
     with psycopg.connect(f"host={host} user=postgres password=admin dbname=erp") as other:
@@ -107,13 +114,29 @@ def test_the_login_is_in_no_argument_no_object_and_no_repr(
         until(lambda: "--lock-wait-timeout" in box.run(arguments, doing="the test"), "pg_dump runs in the toolbox")
         said = box.run(arguments, doing="the test")
         pod: Any = kubernetes.cluster.core.read_namespaced_pod(box.pod.name, box.pod.namespace)
-        secrets: Any = kubernetes.cluster.core.list_namespaced_secret(box.pod.namespace).items
+        found: Any = kubernetes.cluster.core.list_namespaced_secret(box.pod.namespace).items
         other.rollback()
     running.join(60)
     assert (tmp_path / "prod").exists()
     assert "dbname=erp" in said
-    for text in (said, str(pod.to_dict()), repr(in_toolbox), str([each.to_dict() for each in secrets])):
+    for text in (said, str(pod.to_dict()), repr(in_toolbox)):
         assert "geheim" not in text
+    holding = [
+        each
+        for each in found
+        if "geheim" in str(each.to_dict()) + str(list(map(b64decode, (each.data or {}).values())))
+    ]
+    assert [each.metadata.name for each in holding] == [box.pod.name]
+    assert [owner.uid for owner in holding[0].metadata.owner_references] == [pod.metadata.uid]
+
+
+def test_a_login_that_has_changed_since_the_toolbox_was_started_is_not_used_there(
+    folder: ToolboxFolder, prod: ProdDatabase, programs: Toolset
+) -> None:
+    """A toolbox that is said to have another one stands for a Secret that was rotated."""
+    earlier = dataclasses.replace(folder.toolbox, login={**folder.toolbox.login, "PGUSER": SecretStr("dump-1")})
+    with pytest.raises(ClusterError, match="prod's login has changed since it was started"):
+        found(ToolboxFolder(earlier, folder.path), prod, programs.major)
 
 
 def test_what_pg_dump_cannot_do_is_said_and_nothing_of_it_stays(

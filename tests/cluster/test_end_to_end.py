@@ -46,7 +46,8 @@ main()
 """
 
 STEPS_OF_A_REFRESH = {
-    "a toolbox was made": ("_not_running", "call"),
+    "a toolbox was made": ("_make_secret", "call"),
+    "the toolbox has prod's login": ("_not_running", "call"),
     "the toolbox is connected": ("kept_open", "call"),
     "the golden dumps are locked": ("bring", "call"),
     "the ERP is scaled to 0": ("_scale_down", "return"),
@@ -61,6 +62,7 @@ STEPS_OF_A_REFRESH = {
     "the golden dump is here": ("archive_of", "call"),
     "the golden dump was sent": ("unpack", "return"),
     "the golden dump is on the claim": ("put_entry", "return"),
+    "the toolbox's login is to be removed": ("_delete_secret", "call"),
     "the toolbox is to be removed": ("_delete", "call"),
 }
 """Where a refresh is killed: a function of the plugin's, as it begins or ends; its name is that of no other."""

@@ -6,11 +6,14 @@ import dataclasses
 import re
 import subprocess
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 
 from pytest_erp_sandbox import ClusterError, PostgresError
 from pytest_erp_sandbox.cluster.dumping import PgRestoreInToolbox, pg_dump_in_toolbox, pg_restore_in_toolbox
@@ -18,6 +21,7 @@ from pytest_erp_sandbox.cluster.toolbox import Toolbox, ToolboxFolder
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.postgres.archive import Archive, read_archive
 from pytest_erp_sandbox.postgres.clients import Toolset
+from pytest_erp_sandbox.postgres.connection import ProdDatabase
 from pytest_erp_sandbox.postgres.dump import OnProgress, dump_prod
 from pytest_erp_sandbox.postgres.lease import Lease
 from pytest_erp_sandbox.postgres.restore import restore
@@ -34,6 +38,7 @@ from ..postgres.pairs import (
     make_sandbox,
 )
 from ..preflight.pgbouncer import pgbouncer
+from ..servers import connect
 from .kubernetes import Kubernetes, until
 from .town import ServerInPod, needs_this_machine, pod_ip
 
@@ -56,6 +61,15 @@ def server(kubernetes: Kubernetes) -> Server:
     return cast(Server, ServerInPod(host, 5432))
 
 
+@pytest.fixture(scope="module")
+def login(server: Server) -> Mapping[str, SecretStr]:
+    with connect(server.dsn()) as admin:
+        admin.execute(
+            sql.SQL("CREATE ROLE dump LOGIN PASSWORD {} IN ROLE pg_read_all_data").format(PASSWORD.get_secret_value())
+        )
+    return {"PGUSER": SecretStr("dump"), "PGPASSWORD": PASSWORD}
+
+
 @pytest.fixture
 def sandbox(server: Server) -> Side:
     return make_sandbox(server)
@@ -63,11 +77,12 @@ def sandbox(server: Server) -> Side:
 
 def dumped(prod: Side, folder: ToolboxFolder, to: Path, programs: Toolset) -> tuple[Archive, ToolboxFolder]:
     """Prod's dump here, whose rows are there alone, and where it is there."""
-    with prod.prod.connect() as connection:
+    database = ProdDatabase(prod.server.dsn(prod.name, "dump", PASSWORD), "prod.dsn")
+    with database.connect() as connection:
         major = programs.major
-        pg_dump = pg_dump_in_toolbox(folder, prod.prod, connection, at_least=major, at_most=major)
+        pg_dump = pg_dump_in_toolbox(folder, database, connection, at_least=major, at_most=major)
     waits: Any = {"lock_wait_timeout": PATIENCE, "timeout": PATIENCE}
-    dump_prod(prod.prod, to, pg_dump, jobs=2, on_progress=lambda _done, _size: None, **waits)
+    dump_prod(database, to, pg_dump, jobs=2, on_progress=lambda _done, _size: None, **waits)
     archive = read_archive(to, [programs])
     assert archive.without_rows is not None  # it is known from here on
     for rows in to.glob("*.dat.gz"):

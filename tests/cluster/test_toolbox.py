@@ -13,16 +13,18 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiException
+from pydantic import SecretStr
 
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster import toolbox as toolbox_module
 from pytest_erp_sandbox.cluster import volume as volume_module
-from pytest_erp_sandbox.cluster.toolbox import Toolbox, ToolboxImage, remove_orphans, toolbox
+from pytest_erp_sandbox.cluster.toolbox import LOGIN, Toolbox, ToolboxImage, remove_orphans, toolbox
 from pytest_erp_sandbox.cluster.volume import require_usable
 
 from .kubernetes import IMAGE, KUBECONFIG, Kubernetes, until
 
-SELECTOR = "app.kubernetes.io/managed-by=erp-sandbox"
+SELECTOR = "app.kubernetes.io/managed-by=erp-sandbox,app.kubernetes.io/component=toolbox"
 
 
 def claim(kubernetes: Kubernetes, name: str, **spec: Any) -> str:
@@ -44,10 +46,19 @@ def started(kubernetes: Kubernetes, golden: str, image: str = IMAGE, **options: 
     return toolbox(kubernetes.cluster, kubernetes.sandbox, golden, ToolboxImage(image), **options)
 
 
+LOGIN_OF_PROD = {"PGUSER": SecretStr("erp_dump"), "PGPASSWORD": SecretStr("geheim")}
+
+
 @pytest.fixture(scope="module")
 def box(kubernetes: Kubernetes, golden: str) -> Iterator[Toolbox]:
-    with started(kubernetes, golden) as running:
+    with started(kubernetes, golden, login=LOGIN_OF_PROD) as running:
         yield running
+
+
+def logins(kubernetes: Kubernetes) -> set[str]:
+    """The names of toolboxes' Secrets."""
+    found: Any = kubernetes.cluster.core.list_namespaced_secret(kubernetes.sandbox, label_selector=SELECTOR)
+    return {each.metadata.name for each in found.items}
 
 
 def test_a_program_that_fails_says_why(box: Toolbox) -> None:
@@ -67,7 +78,7 @@ def test_the_pod_passes_the_restricted_standard_and_has_no_token(kubernetes: Kub
     assert container.security_context.capabilities.drop == ["ALL"]
     assert not container.security_context.capabilities.add
     kinds = {kind for volume in spec.volumes for kind, value in volume.to_dict().items() if value and kind != "name"}
-    assert {kind.lower().replace("_", "") for kind in kinds} == {"persistentvolumeclaim", "emptydir"}
+    assert {kind.lower().replace("_", "") for kind in kinds} == {"persistentvolumeclaim", "emptydir", "secret"}
     # and what we promise besides
     assert container.security_context.read_only_root_filesystem
     assert set(container.resources.limits) >= {"cpu", "memory"}
@@ -79,28 +90,64 @@ def test_the_pod_passes_the_restricted_standard_and_has_no_token(kubernetes: Kub
         box.run(["touch", "/etc/x"], doing="the test")
 
 
-def test_the_pod_is_gone_afterwards_also_after_an_error(kubernetes: Kubernetes, golden: str) -> None:
+def test_prods_login_is_there_in_files_that_only_its_user_may_read(box: Toolbox) -> None:
+    assert box.run(["cat", f"{LOGIN}/PGUSER", f"{LOGIN}/PGPASSWORD"], doing="the test") == "erp_dumpgeheim"
+    modes = box.run(["stat", "-L", "-c", "%a %g", f"{LOGIN}/PGPASSWORD"], doing="the test")
+    assert modes == "440 10001\n"
+
+
+def test_a_toolbox_that_dumps_nothing_has_no_login(kubernetes: Kubernetes, golden: str) -> None:
+    before = logins(kubernetes)
+    with started(kubernetes, golden) as running:
+        assert LOGIN.strip("/") not in running.run(["ls", "/"], doing="the test").split()
+        assert logins(kubernetes) == before
+
+
+def test_the_pod_and_its_secret_are_gone_afterwards_also_after_an_error(kubernetes: Kubernetes, golden: str) -> None:
     def fail() -> None:
-        with started(kubernetes, golden) as running:
+        with started(kubernetes, golden, login=LOGIN_OF_PROD) as running:
             names.append(running.pod.name)
+            assert running.pod.name in logins(kubernetes)
             raise KeyboardInterrupt
 
     names: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         fail()
+    assert names[0] not in logins(kubernetes)
     until(lambda: names[0] not in kubernetes.pods(kubernetes.sandbox, SELECTOR), "the pod is gone")
+
+
+def test_a_secret_that_may_not_be_made_is_said_without_what_is_in_it(
+    kubernetes: Kubernetes, golden: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function that refuses stands for the API server, of an account that may make pods, and no Secrets."""
+
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise ApiException(403, "Forbidden")
+
+    monkeypatch.setattr(kubernetes.cluster.core, "create_namespaced_secret", refuse)
+    with (
+        pytest.raises(ClusterError, match=r"making Secret .*prod's login.* \(verb create\): Forbidden") as failure,
+        started(kubernetes, golden, login=LOGIN_OF_PROD),
+    ):
+        pytest.fail("it has no login")
+    shown = str(failure.getrepr(showlocals=True, funcargs=True))
+    assert "def _make_secret" in shown
+    assert "geheim" not in shown
 
 
 def killed(kubernetes: Kubernetes, golden: str, before: str = "") -> str:
     """A run that is killed with ``kill -9`` while a program runs in its toolbox; returns the pod's name."""
     code = f"""
 from pathlib import Path
+from pydantic import SecretStr
 from pytest_erp_sandbox.cluster.api import connect_cluster
 from pytest_erp_sandbox.cluster.toolbox import ToolboxImage, toolbox
 cluster = connect_cluster(Path({KUBECONFIG!r}))
 image = ToolboxImage({IMAGE!r})
 {before}
-with toolbox(cluster, {kubernetes.sandbox!r}, {golden!r}, image) as box:
+login = {{"PGUSER": SecretStr("erp_dump"), "PGPASSWORD": SecretStr("geheim")}}
+with toolbox(cluster, {kubernetes.sandbox!r}, {golden!r}, image, login=login) as box:
     print(box.pod.name, flush=True)
     box.run(["sleep", "1000"], doing="something long")
 """
@@ -122,10 +169,25 @@ def test_the_pod_of_a_killed_run_ends_by_itself_and_the_next_run_removes_it(
         return str(pod.status.phase)
 
     until(lambda: phase() in ("Succeeded", "Failed"), "the pod has ended")
-    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox) == [name]
+    assert name in logins(kubernetes)
+    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, logins=True) == [name]
     until(lambda: name not in kubernetes.pods(kubernetes.sandbox, SELECTOR), "the pod is gone")
-    # That of a run that is alive is left alone.
+    until(lambda: name not in logins(kubernetes), "its Secret is gone")
+    # Those of a run that is alive are left alone.
     assert box.run(["echo", "alive"], doing="the test") == "alive\n"
+    assert box.pod.name in logins(kubernetes)
+
+
+def test_a_login_without_its_toolbox_is_found_by_its_label_and_removed(kubernetes: Kubernetes, box: Toolbox) -> None:
+    """One that nobody owns stands for one that the cluster did not remove with its pod."""
+    labels = dict(each.split("=") for each in SELECTOR.split(","))
+    body: Any = {"metadata": {"name": "left", "labels": labels}, "stringData": {"PGPASSWORD": "geheim"}}
+    kubernetes.cluster.core.create_namespaced_secret(kubernetes.sandbox, body)
+    kubernetes.secret(kubernetes.sandbox, "somebodys", {"password": "theirs"})
+    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, logins=True) == []
+    assert logins(kubernetes) == {box.pod.name}
+    core: Any = kubernetes.cluster.core
+    assert core.read_namespaced_secret("somebodys", kubernetes.sandbox).data
 
 
 def test_containers_that_others_put_beside_it_neither_take_its_place_nor_keep_it(
@@ -135,8 +197,8 @@ def test_containers_that_others_put_beside_it_neither_take_its_place_nor_keep_it
     beside = """
 from pytest_erp_sandbox.cluster import toolbox as module
 pod = module._pod
-def with_sidecar(*arguments):
-    body = pod(*arguments)
+def with_sidecar(*arguments, **options):
+    body = pod(*arguments, **options)
     own = body["spec"]["containers"][0]
     body["spec"]["containers"].insert(0, {"name": "proxy", "image": own["image"], "command": ["sleep", "infinity"]})
     return body
@@ -152,10 +214,28 @@ module._pod = with_sidecar
     assert remove_orphans(kubernetes.cluster, kubernetes.sandbox) == [name]
 
 
+def test_the_pod_of_a_run_that_was_killed_before_it_had_its_login_is_not_waited_for(
+    kubernetes: Kubernetes, golden: str, box: Toolbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod without its Secret is what such a run leaves; a shorter patience stands for the half minute that passes."""
+    image = ToolboxImage(IMAGE)
+    body: Any = toolbox_module._pod("without-login", golden, image, timedelta(hours=1), has_login=True)
+    kubernetes.cluster.core.create_namespaced_pod(kubernetes.sandbox, body)
+    told = list[str]()
+    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, on_left=told.append, logins=True) == []
+    assert any("without-login" in each and "until it is 30 s old" in each for each in told)
+    monkeypatch.setattr(toolbox_module, "_LOGIN_WITHIN", timedelta(seconds=-1))
+    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox) == []
+    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, logins=True) == ["without-login"]
+    assert logins(kubernetes) == {box.pod.name}
+
+
 @pytest.fixture
 def starting(kubernetes: Kubernetes, golden: str) -> str:
     """A pod as it is left where a run was killed while it waited for the start."""
-    body: Any = toolbox_module._pod("starting", golden, ToolboxImage("local/missing:1"), timedelta(hours=1))
+    body: Any = toolbox_module._pod(
+        "starting", golden, ToolboxImage("local/missing:1"), timedelta(hours=1), has_login=False
+    )
     kubernetes.cluster.core.create_namespaced_pod(kubernetes.sandbox, body)
 
     def waits_for() -> str:
