@@ -197,6 +197,8 @@ def prods_namespaces(settings: Settings) -> set[str]:
 def erp_down(settings: Settings, place: SandboxSettings, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Scale the ERP in front of a sandbox to 0 for a while, where the settings name its workload.
 
+    If its URL answered before, it does again afterwards.
+
     Raises:
         ClusterError: it may not be scaled, its pods do not end, or do not become ready again.
     """
@@ -204,10 +206,14 @@ def erp_down(settings: Settings, place: SandboxSettings, on_wait: Callable[[str]
         yield
         return
     from .cluster.workload import scaled_down
+    from .dolibarr.api import answers, await_answer
 
     workload = _workload(place.erp.workload, place.namespace, f"{place.name}.erp.workload")
+    url = place.erp.url if place.erp.url is not None and answers(place.erp.url) else None
     with scaled_down(cluster_of(settings), workload, prods=prods_namespaces(settings), on_wait=on_wait):
         yield
+    if url is not None:
+        await_answer(url, on_wait)
 
 
 def erp_up(settings: Settings, place: SandboxSettings) -> int | None:

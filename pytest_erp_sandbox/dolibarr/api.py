@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 import httpx
@@ -9,12 +11,21 @@ from pydantic import SecretStr
 
 from ..errors import AgentError
 
-__all__ = ["api_client", "check_api"]
+__all__ = ["answers", "api_client", "await_answer", "check_api"]
 
 KEY_HEADER = "DOLAPIKEY"
 
 TIMEOUT = 30.0
 """Seconds until an answer is given up on: a Dolibarr that was just started takes its time."""
+
+_PROMPT = 5.0
+"""Seconds for an answer from who is up."""
+
+_BEAT = 0.2
+"""Seconds from one question to the next."""
+
+_NOBODY_BEHIND = (502, 503, 504)
+"""What a proxy answers while the server behind it does not."""
 
 _API = "/api/index.php"
 _LONGEST_QUOTE = 200
@@ -42,7 +53,7 @@ def api_client(url: str, key: SecretStr, timeout: float = TIMEOUT) -> httpx.Clie
         key: a user's API key.
         timeout: seconds.
     """
-    base = url.rstrip("/").removesuffix(_API) + _API + "/"
+    base = _base(url)
     return httpx.Client(
         base_url=base,
         timeout=timeout,
@@ -90,6 +101,33 @@ def check_api(url: str, key: SecretStr, login: str, timeout: float = TIMEOUT) ->
         )
 
 
+def answers(url: str) -> bool:
+    """Whether the ERP at ``url`` answers, whatever it says; a proxy alone does not count."""
+    try:
+        response = httpx.get(f"{_base(url)}status", timeout=_PROMPT, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+    return response.status_code not in _NOBODY_BEHIND or bool(_quoted(response))
+
+
+def await_answer(url: str, on_wait: Callable[[str], None], timeout: float = TIMEOUT) -> None:
+    """Wait for an ERP whose pods have become ready: through a Service or an Ingress it answers a moment later.
+
+    When the time is over, it is left to ``check_api`` to say what is wrong.
+
+    Args:
+        url: the Dolibarr's base URL.
+        on_wait: is told what is waited for.
+        timeout: seconds.
+    """
+    deadline, is_told = time.monotonic() + timeout, False
+    while not answers(url) and time.monotonic() < deadline:
+        if not is_told:
+            on_wait(f"waiting for the ERP at {_without_password(url)} to answer")
+        is_told = True
+        time.sleep(_BEAT)
+
+
 class _Transport(httpx.HTTPTransport):
     """Adds the key to requests for one server, below everything that people see or log."""
 
@@ -112,6 +150,10 @@ class _Transport(httpx.HTTPTransport):
         return httpx.Request(
             request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
         )
+
+
+def _base(url: str) -> str:
+    return url.rstrip("/").removesuffix(_API) + _API + "/"
 
 
 def _server(url: httpx.URL) -> tuple[str, str, int | None]:

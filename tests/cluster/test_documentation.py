@@ -78,6 +78,7 @@ def from_outside(page: Page, town: Town) -> None:
         XDG_CACHE_HOME=str(town.project / "cache"),
         ERP_SANDBOX_GOLDEN__IMAGE=IMAGE,
     )
+    assert "No resources found" in shell.run(f"{page.take('sh')} 2>&1")
     assert "nothing to recover" in shell.run(page.take("sh"))
     assert "no marker" in shell.run("erp-sandbox refresh", code=1)
     shell.run("erp-sandbox adopt --yes")

@@ -1,4 +1,4 @@
-"""A reset beside an ERP in the cluster: down while the sandbox is restored, where that is asked for."""
+"""An ERP in the cluster, that is down while its sandbox is restored, where that is asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from pytest_erp_sandbox.cluster.workload import Workload, await_ready
+from pytest_erp_sandbox.reach import erp_down
+from pytest_erp_sandbox.settings import Settings
 
+from ..dolibarr.answers import answering
 from ..estates import BuiltEstate
 from ..runs import Runs
 from .kubernetes import KUBECONFIG, Kubernetes
@@ -47,3 +50,35 @@ def test_the_erp_is_down_while_its_sandbox_is_restored(
     assert len(after) == 2
     assert (set(after) == set(before), bool(set(after) & set(before))) == (stay, stay)
     assert state(kubernetes, erp) == (2, None)
+
+
+@pytest.mark.parametrize(("answered", "waits"), [(200, True), (503, False)], ids=["that answered", "that did not"])
+def test_an_erp_is_back_when_it_answers_as_it_did(
+    kubernetes: Kubernetes, erp: Workload, answered: int, waits: bool
+) -> None:
+    """The server stands for an Ingress, which learns of the new pods a moment after they are ready."""
+    told = list[str]()
+
+    def listen(said: str) -> None:
+        told.append(said)
+        if "to answer" in said:
+            ingress.status = 200
+
+    with answering(answered) as ingress:
+        settings = Settings.model_validate(
+            {
+                "prod": {"dsn": "host=prod dbname=erp", "namespace": kubernetes.prod},
+                "sandbox": {
+                    "dsn": "host=sandbox dbname=erp",
+                    "namespace": kubernetes.sandbox,
+                    "erp": {"url": ingress.url, "workload": "deployment/scaled"},
+                },
+                "cluster": {"kubeconfig": KUBECONFIG},
+            }
+        )
+        (place,) = settings.all_sandboxes
+        with erp_down(settings, place, listen):
+            assert state(kubernetes, erp) == (0, "2")
+            ingress.status = 503
+        assert state(kubernetes, erp) == (2, None)
+    assert (f"waiting for the ERP at {ingress.url} to answer" in told) == waits

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from pydantic import SecretStr
 from pytest_erp_sandbox.demo import erp
 erp.HOST = "0.0.0.0"
 erp.Erp(SecretStr(os.environ["DSN"]), SecretStr(os.environ["UNIQUE_ID"]), int(os.environ["PORT"])).start()
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 signal.pause()
 """
 
@@ -293,9 +295,10 @@ def running_town(kubernetes: Kubernetes, deploy: Callable[[Kubernetes], None]) -
 
 
 def _free_port() -> int:
-    """The ERP's pod is on the network of this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+    """A port of this machine, on whose network the ERP's pod is; none that others' connections take meanwhile."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", 20_000 + secrets.randbelow(10_000))) as listening:
+            return int(listening.getsockname()[1])
 
 
 def _kubeconfig_of_a_pod() -> str:
@@ -334,7 +337,8 @@ def _erps(kubernetes: Kubernetes, dsn: SecretStr, host: str, unique_id: SecretSt
             container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
         spec = {
             "hostNetwork": network,
-            "terminationGracePeriodSeconds": 0,
+            # Not 0: with it a pod is gone from the API while its programs still run, and answer for those of the next.
+            "terminationGracePeriodSeconds": 5,
             "containers": [container],
             "volumes": [*volumes, {"name": "documents", "persistentVolumeClaim": {"claimName": "documents"}}],
         }
