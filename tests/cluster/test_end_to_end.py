@@ -177,7 +177,7 @@ def test_from_outside_where_only_a_port_forward_leads_to_the_sandbox_it_is_resto
     assert done.returncode == 0, done.stderr
     said = " ".join((done.stdout + done.stderr).split())
     assert "pg_restore runs here, as it cannot in pod" in said
-    assert "no host is set by which it could reach the sandbox" in said or "could not translate host name" in said
+    assert "no host is set by which it could reach the sandbox, only postgres" in said
 
 
 def test_from_outside_the_roles_of_deploy_are_enough_and_not_too_much(outside: Town) -> None:

@@ -46,6 +46,7 @@ from pydantic import SecretStr
 from pytest_erp_sandbox.demo import erp
 erp.HOST = "0.0.0.0"
 erp.Erp(SecretStr(os.environ["DSN"]), SecretStr(os.environ["UNIQUE_ID"]), int(os.environ["PORT"])).start()
+# At once: its pod is gone from the API by now, and another one may be asked for on the same port.
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 signal.pause()
 """
@@ -99,8 +100,8 @@ class Town:
             "sandbox": {
                 "namespace": sandbox,
                 "secret": f"{sandbox}/erp-sandbox-db",
-                # A Service's name, which means nothing outside.
-                "secret-keys": {"host": "service"},
+                # It means something in the namespace alone.
+                "secret-keys": {"host": "short"},
                 "forward": "statefulset/postgres",
                 "documents": {},
                 "erp": {
@@ -251,6 +252,7 @@ def database_secret(dsn: SecretStr, host: str, namespace: str) -> dict[str, str]
         "password": str(parts["password"]),
         "host": host,
         "service": f"postgres.{namespace}.svc",
+        "short": "postgres",
         "port": "5432",
         "dbname": str(parts["dbname"]),
     }
@@ -337,8 +339,7 @@ def _erps(kubernetes: Kubernetes, dsn: SecretStr, host: str, unique_id: SecretSt
             container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
         spec = {
             "hostNetwork": network,
-            # Not 0: with it a pod is gone from the API while its programs still run, and answer for those of the next.
-            "terminationGracePeriodSeconds": 5,
+            "terminationGracePeriodSeconds": 0,
             "containers": [container],
             "volumes": [*volumes, {"name": "documents", "persistentVolumeClaim": {"claimName": "documents"}}],
         }
