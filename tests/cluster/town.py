@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -39,6 +41,14 @@ needs_this_machine = pytest.mark.skipif(
 REPOSITORY = Path(__file__).parents[2]
 RIGHTS = ["societe.*", "produit.lire", "facture.lire", "facture.creer", "facture.invoice_advance.validate"]
 AGENT = [sys.executable, "{project}/features/agent.py"]
+
+AUTHORITY = "authority"
+ACCOUNT: list[Any] = [
+    {"serviceAccountToken": {"path": "token"}},
+    {"configMap": {"name": AUTHORITY}},
+    {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+]
+"""A pod's service account, as clusters mount it by themselves where they know their own certificate's authority."""
 
 ERP = """
 import os, signal
@@ -195,13 +205,14 @@ class Town:
         spec["volumes"] += [
             *volumes,
             {"name": "project", "hostPath": {"path": str(self.project)}},
-            {"name": "kubeconfig", "secret": {"secretName": "kubeconfig"}},
+            {"name": "account", "projected": {"sources": ACCOUNT}},
         ]
         container["volumeMounts"] += [
             *mounts,
             {"name": "project", "mountPath": "/project"},
-            {"name": "kubeconfig", "mountPath": "/kubeconfig"},
+            {"name": "account", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True},
         ]
+        spec["automountServiceAccountToken"] = False
         # This machine's Python is root's alone; and there is neither a Service nor a DNS here.
         spec["securityContext"] = {"runAsUser": 0}
         del container["securityContext"]  # without capabilities, root may not write what others own
@@ -219,8 +230,11 @@ class Town:
         }
         for each in container["env"]:
             each.update({"value": values[each["name"]]} if each["name"] in values else {})
+        server = urlsplit(self.kubernetes.cluster.core.api_client.configuration.host)
         more = {
-            "KUBECONFIG": "/kubeconfig/config",
+            "KUBERNETES_SERVICE_HOST": str(server.hostname),
+            "KUBERNETES_SERVICE_PORT": str(server.port or 443),
+            "HOME": "/tmp",
             "PYTHONPATH": str(REPOSITORY),
             "ERP_SANDBOX_AGENT__RIGHTS": json.dumps(RIGHTS),
             "ERP_SANDBOX_AGENT__COMMAND": json.dumps(AGENT),
@@ -284,7 +298,8 @@ def running_town(kubernetes: Kubernetes, deploy: Callable[[Kubernetes], None]) -
         unique_id = {"instance-unique-id": place.unique_id.get_secret_value()}
         of_sandbox = database_secret(place.dsn, hosts[1], kubernetes.sandbox)
         kubernetes.secret(kubernetes.sandbox, "erp-sandbox-db", {**of_sandbox, **unique_id})
-        kubernetes.secret(kubernetes.sandbox, "kubeconfig", {"config": _kubeconfig_of_a_pod()})
+        authority: Any = {"metadata": {"name": AUTHORITY}, "data": {"ca.crt": _authority(kubernetes)}}
+        kubernetes.cluster.core.create_namespaced_config_map(kubernetes.sandbox, authority)
         project = Path(tempfile.mkdtemp(prefix="erp-sandbox-town-", dir="/var/tmp"))
         stack.callback(shutil.rmtree, project)
         shutil.copytree(REPOSITORY / "features", project / "features", ignore=shutil.ignore_patterns("__pycache__"))
@@ -303,12 +318,21 @@ def _free_port() -> int:
             return int(listening.getsockname()[1])
 
 
-def _kubeconfig_of_a_pod() -> str:
-    """The pod's own service account, by a way to the API server that is there without Services."""
-    content = yaml.safe_load(Path(KUBECONFIG).read_text(encoding="utf-8"))
-    token = "/var/run/secrets/kubernetes.io/serviceaccount/token"
-    content["users"] = [{"name": user["name"], "user": {"tokenFile": token}} for user in content["users"]]
-    return str(yaml.safe_dump(content))
+def _authority(kubernetes: Kubernetes) -> str:
+    """The certificate that the API server's is signed with; its own word for it where the kubeconfig verifies none."""
+    configuration = kubernetes.cluster.core.api_client.configuration
+    if configuration.ssl_ca_cert:
+        return Path(configuration.ssl_ca_cert).read_text(encoding="ascii")
+    server = urlsplit(configuration.host)
+    said = subprocess.run(
+        ["/usr/bin/openssl", "s_client", "-showcerts", "-connect", f"{server.hostname}:{server.port or 443}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    *_, last = re.findall("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", said, flags=re.DOTALL)
+    return str(last)
 
 
 def _erps(kubernetes: Kubernetes, dsn: SecretStr, host: str, unique_id: SecretStr, port: int) -> Workload:
