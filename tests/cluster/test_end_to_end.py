@@ -113,10 +113,12 @@ def synced(outside: Town) -> Town:
 
 
 @pytest.fixture
-def inside(town: Town) -> Town:
-    """The town, with no settings in the project: a Job's variables have them."""
+def inside(town: Town) -> Iterator[Town]:
+    """The town, with no settings in the project: a Job's variables have them; and prod is as it was, there too."""
     (town.project / "erp-sandbox.toml").unlink(missing_ok=True)
-    return town
+    prod = town.objects_of_prod()
+    yield town
+    assert town.objects_of_prod() == prod
 
 
 def test_from_outside_the_features_are_green_and_prod_is_as_it_was(outside: Town) -> None:
@@ -376,29 +378,32 @@ def test_the_next_run_scales_the_erp_back_and_removes_the_toolbox_of_a_killed_on
 
 def test_inside_the_features_are_green_through_the_claim_and_prod_is_as_it_was(inside: Town) -> None:
     inside.at_claim("sh", "-c", "rm -rf /cache/2*")
-    prod, sandbox = inside.objects_of_prod(), inside.objects_of_sandbox()
+    sandbox = inside.objects_of_sandbox()
     succeeded, log = inside.job(
         "refresh", "pytest", "--erp-sandbox-reset=scenario", "features", "-p", "no:cacheprovider"
     )
     assert succeeded, log
     assert len(inside.on_claim()) == 1
     assert state(inside.kubernetes, inside.erp) == (1, None)
-    assert inside.objects_of_prod() == prod
     assert inside.objects_of_sandbox() == sandbox
 
 
 @pytest.mark.usefixtures("synced")
 def test_inside_the_refresh_job_copies_prod_and_its_documents(inside: Town) -> None:
+    sandbox = inside.objects_of_sandbox()
     succeeded, log = inside.job("refresh", "erp-sandbox", "refresh")
     assert succeeded, log
     assert "golden dump" in log
     assert "has prod's documents" in log
     assert state(inside.kubernetes, inside.erp) == (1, None)
+    assert inside.objects_of_sandbox() == sandbox
 
 
 def test_inside_the_rehearsal_is_green_without_any_of_prods_credentials(inside: Town) -> None:
+    sandbox = inside.objects_of_sandbox()
     succeeded, log = inside.job(
         "rehearse", "pytest", "--erp-sandbox-reset=scenario", "features", "-k", "not prod", "-p", "no:cacheprovider"
     )
     assert succeeded, log
     assert inside.kubernetes.prod not in log
+    assert inside.objects_of_sandbox() == sandbox
