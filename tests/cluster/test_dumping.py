@@ -103,7 +103,7 @@ def test_it_gives_the_very_dump_that_one_here_would(
     assert in_toolbox.version.startswith(f"{programs.major}.")
 
 
-def test_the_login_is_in_the_toolboxs_own_secret_and_in_no_argument_no_other_object_and_no_repr(
+def test_the_login_is_in_the_toolboxs_own_secret_and_in_no_argument_no_other_object_no_log_no_event_and_no_repr(
     kubernetes: Kubernetes, box: Toolbox, host: str, prod: ProdDatabase, in_toolbox: PgDumpInToolbox, tmp_path: Path
 ) -> None:
     with psycopg.connect(f"host={host} user=postgres password=admin dbname=erp") as other:
@@ -119,7 +119,10 @@ def test_the_login_is_in_the_toolboxs_own_secret_and_in_no_argument_no_other_obj
     running.join(60)
     assert (tmp_path / "prod").exists()
     assert "dbname=erp" in said
-    for text in (said, str(pod.to_dict()), repr(in_toolbox)):
+    log = kubernetes.cluster.core.read_namespaced_pod_log(box.pod.name, box.pod.namespace)
+    events: Any = kubernetes.cluster.core.list_namespaced_event(box.pod.namespace)
+    assert box.pod.name in str(events.to_dict())
+    for text in (said, str(pod.to_dict()), str(log), str(events.to_dict()), repr(in_toolbox)):
         assert "geheim" not in text
     holding = [
         each
