@@ -90,6 +90,20 @@ def test_the_pod_passes_the_restricted_standard_and_has_no_token(kubernetes: Kub
         box.run(["touch", "/etc/x"], doing="the test")
 
 
+def test_a_namespace_that_enforces_the_restricted_standard_admits_the_pod(kubernetes: Kubernetes, golden: str) -> None:
+    """Kubernetes enforces it from 1.25 on; an older one does not know the label, and admits any pod."""
+    core: Any = kubernetes.cluster.core
+    name = f"{kubernetes.sandbox}-restricted"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    core.create_namespace({"metadata": {"name": name, "labels": labels}})
+    try:
+        until(lambda: bool(core.list_namespaced_service_account(name).items), "the namespace has its service account")
+        body = toolbox_module._pod("restricted", golden, ToolboxImage(IMAGE), timedelta(hours=1), has_login=True)
+        assert core.create_namespaced_pod(name, body, dry_run="All").metadata.name == "restricted"
+    finally:
+        core.delete_namespace(name)
+
+
 def test_prods_login_is_there_in_files_that_only_its_user_may_read(box: Toolbox) -> None:
     assert box.run(["cat", f"{LOGIN}/PGUSER", f"{LOGIN}/PGPASSWORD"], doing="the test") == "erp_dumpgeheim"
     modes = box.run(["stat", "-L", "-c", "%a %g", f"{LOGIN}/PGPASSWORD"], doing="the test")
