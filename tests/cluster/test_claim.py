@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from pytest_erp_sandbox import ClusterError
-from pytest_erp_sandbox.cluster.claim import GoldenClaim, locked_claim
+from pytest_erp_sandbox.cluster.claim import _LOCK, GoldenClaim, locked_claim
 from pytest_erp_sandbox.cluster.toolbox import CACHE, Toolbox, ToolboxImage, toolbox
+from pytest_erp_sandbox.golden import GoldenCache
 from pytest_erp_sandbox.progress import Lines, OnProgress, Progress
 
 from .kubernetes import IMAGE, Kubernetes, until
@@ -185,6 +186,33 @@ def test_only_one_at_a_time_has_the_claim_and_others_say_that_they_wait(box: Too
         order.append("first")
     other.join(30)
     assert order == ["first", "second"]
+
+
+def test_a_run_inside_and_one_outside_exclude_each_other(tmp_path: Path) -> None:
+    """A shell of this machine's, on a folder of its own, stands for the toolbox's on the claim."""
+    cache, waits, order = GoldenCache(tmp_path, keep=1), threading.Event(), list[str]()
+
+    def inside() -> None:
+        with cache.locked(lambda _: waits.set()):
+            order.append("inside")
+
+    with cache.locked():
+        outside = subprocess.Popen(
+            ["/bin/sh", "-c", _LOCK, "sh", tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert outside.stdin is not None
+        assert outside.stdout is not None
+        assert outside.stdout.readline() == "waiting\n"
+        order.append("the first inside")
+    assert outside.stdout.readline() == "locked\n"
+    other = threading.Thread(target=inside)
+    other.start()
+    assert waits.wait(30)
+    order.append("outside")
+    outside.stdin.close()
+    other.join(30)
+    assert order == ["the first inside", "outside", "inside"]
+    assert outside.wait(30) == 0
 
 
 def test_a_hold_that_was_lost_writes_and_removes_nothing_any_more(box: Toolbox, tmp_path: Path) -> None:
