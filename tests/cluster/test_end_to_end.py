@@ -122,12 +122,13 @@ def inside(town: Town) -> Iterator[Town]:
 
 
 def test_from_outside_the_features_are_green_and_prod_is_as_it_was(outside: Town) -> None:
-    sandbox = outside.objects_of_sandbox()
+    sandbox, toolboxes = outside.objects_of_sandbox(), outside.toolboxes()
     done = outside.run("pytest", "--erp-sandbox-reset=scenario", "features", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout + done.stderr
     assert state(outside.kubernetes, outside.erp) == (1, None)
     (golden,) = [path.name for path in (outside.project / "golden").glob("2*")]
     assert golden in outside.on_claim()
+    assert len(outside.toolboxes() - toolboxes) == 1
     until(lambda: outside.objects_of_sandbox() == sandbox, "the sandbox's namespace is as it was, without a toolbox")
     password = str(conninfo_to_dict(outside.estate.prod_dsn.get_secret_value())["password"])
     assert password not in done.stdout + done.stderr

@@ -196,6 +196,12 @@ class Town:
             if type(kind) is Resource and "list" in kind.verbs and kind.kind not in ("Event", "Lease", "PodMetrics")
         ]
 
+    def toolboxes(self) -> set[str]:
+        """The names of all toolboxes that were started within the last hour: for so long a cluster keeps its Events."""
+        found: Any = self.kubernetes.cluster.core.list_namespaced_event(self.kubernetes.sandbox)
+        names = {each.involved_object.name for each in found.items if each.involved_object.kind == "Pod"}
+        return {name for name in names if name.startswith("erp-sandbox-toolbox-")}
+
     def on_claim(self) -> list[str]:
         """The golden dumps on the claim."""
         return self.at_claim("ls", "/cache").split()
