@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
+from pytest_erp_sandbox.cluster.claim import locked_claim
+from pytest_erp_sandbox.cluster.toolbox import ToolboxImage, toolbox
+from pytest_erp_sandbox.demo.estate import READERS_ROLE
 from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.pool import Pool
 from pytest_erp_sandbox.postgres.clients import installed_toolsets
@@ -25,7 +29,7 @@ from pytest_erp_sandbox.reach import reached
 from pytest_erp_sandbox.refresh import golden_dump
 
 from ..servers import connect
-from .kubernetes import KUBECONFIG, Kubernetes, running_kubernetes, until
+from .kubernetes import IMAGE, KUBECONFIG, Kubernetes, running_kubernetes, until
 from .test_workload import state
 from .town import REPOSITORY, Town, in_documents, needs_this_machine, running_town
 
@@ -289,15 +293,14 @@ def test_after_all_of_that_a_refresh_is_green_and_the_claim_whole(synced: Town) 
 
 
 @contextmanager
-def rotated(town: Town, login: str) -> Iterator[None]:
-    """The sandbox's login has expired, and its Secret has another one: as Vault does it."""
-    (place,) = town.estate.sandboxes
+def rotated(town: Town, dsn: SecretStr, role: str, secret: tuple[str, str], login: str) -> Iterator[None]:
+    """The login of ``dsn`` has expired, and its Secret has another one, with the same role: as Vault does it."""
     core: Any = town.kubernetes.cluster.core
-    name, namespace = "erp-sandbox-db", town.kubernetes.sandbox
-    old = conninfo_to_dict(place.dsn.get_secret_value())
+    namespace, name = secret
+    old = conninfo_to_dict(dsn.get_secret_value())
     was = {"username": old["user"], "password": old["password"]}
-    with connect(SecretStr(make_conninfo(place.dsn.get_secret_value(), user="postgres", password="admin"))) as admin:
-        admin.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'of-today' IN ROLE {place.role}".encode())
+    with connect(SecretStr(make_conninfo(dsn.get_secret_value(), user="postgres", password="admin"))) as admin:
+        admin.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'of-today' IN ROLE {role}".encode())
         admin.execute(f"ALTER ROLE {old['user']} VALID UNTIL '2020-01-01'".encode())
         try:
             core.patch_namespaced_secret(name, namespace, {"stringData": {"username": login, "password": "of-today"}})
@@ -313,14 +316,45 @@ def test_a_login_that_expires_in_the_middle_of_a_run_is_followed_by_the_one_that
 ) -> None:
     settings = load_settings(outside.project)
     assert settings is not None
+    (place,) = outside.estate.sandboxes
+    secret = (outside.kubernetes.sandbox, "erp-sandbox-db")
     with reached(settings) as ready, closing(Pool(ready, "rotation", Progress())) as pool:
         golden = golden_dump(ready, pool.lease, run="rotation", progress=Progress())
         with pool.rehearsal(golden) as sandbox:
             assert sandbox.lease.connection.info.user != "erp_sandbox_today"
-        with rotated(outside, "erp_sandbox_today"), pool.rehearsal(golden) as sandbox:
+        today = rotated(outside, place.dsn, place.role, secret, "erp_sandbox_today")
+        with today, pool.rehearsal(golden) as sandbox:
             assert sandbox.lease.connection.info.user == "erp_sandbox_today"
             assert sandbox.last_reset is not None
             assert sandbox.last_reset.strategy == "restore"
+
+
+def test_where_prods_login_changes_while_a_refresh_waits_for_the_claim_prod_is_dumped_here(town: Town) -> None:
+    town.configure(town.settings())
+    secret = (town.kubernetes.prod, "erp-dump")
+    with (
+        toolbox(town.kubernetes.cluster, town.kubernetes.sandbox, "erp-golden", ToolboxImage(IMAGE)) as others,
+        ExitStack() as until_then,
+    ):
+        until_then.enter_context(locked_claim(others, Progress()))
+        run = subprocess.Popen(
+            town.command("erp-sandbox", "refresh-from-prod"),
+            cwd=town.project,
+            env={**os.environ, "COLUMNS": "400", "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert run.stdout is not None
+        waits = "waiting for the golden dumps on the claim"
+        said = "".join(takewhile(lambda line: waits not in line, run.stdout))
+        assert run.poll() is None, said
+        with rotated(town, town.estate.prod_dsn, READERS_ROLE, secret, "erp_dump_today"):
+            until_then.close()
+            said += run.communicate()[0]
+    assert run.returncode == 0, said
+    assert re.search(r"pg_dump of prod runs here, as it cannot in pod .*: prod's login has changed", said), said
+    assert state(town.kubernetes, town.erp) == (1, None)
 
 
 def test_two_runs_at_once_on_one_claim_make_one_golden_dump(outside: Town, tmp_path: Path) -> None:
