@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes import client
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
@@ -201,6 +202,28 @@ def test_an_administrator_is_warned_or_refused_when_that_is_strict(outside: Town
         assert (done.returncode, "may change nothing of prod's" in done.stdout) == (0, True), done.stdout
         done = outside.run("erp-sandbox", "preflight", "--strict")
         assert (done.returncode, "all all" in done.stdout) == (1, True), done.stdout
+
+
+def test_preflight_names_the_rule_that_lets_the_erp_be_scaled_where_it_is_not_granted(town: Town) -> None:
+    kubernetes, rbac = town.kubernetes, client.RbacAuthorizationV1Api(town.kubernetes.cluster.core.api_client)
+    rules: Any = rbac.read_namespaced_role("erp-sandbox-refresh", kubernetes.sandbox)
+    for rule in rules.rules:
+        rule.verbs = [verb for verb in rule.verbs if verb != "patch"]
+    role: Any = {"metadata": {"name": "cannot-scale"}, "rules": rules.rules}
+    rbac.create_namespaced_role(kubernetes.sandbox, role)
+    of_both = ("erp-sandbox-documents", "erp-sandbox-forward")
+    kubernetes.bind("cannot-scale", kubernetes.prod, "erp-sandbox-refresh", *of_both)
+    kubernetes.bind("cannot-scale", kubernetes.sandbox, "cannot-scale", "erp-sandbox-toolbox", *of_both)
+    kubeconfig = town.project / "cannot-scale"
+    kubeconfig.write_text(kubernetes.kubeconfig_of("cannot-scale"))
+    with town.with_settings(cluster={"kubeconfig": kubeconfig}):
+        done = town.run("erp-sandbox", "preflight")
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 1, said
+    assert f"may not patch deployments dolibarr in namespace {kubernetes.sandbox}" in said
+    assert said.count("a Role in namespace") == 1
+    rule = '{apiGroups: ["apps"], resources: ["deployments"], resourceNames: ["dolibarr"], verbs: ["patch"]}'
+    assert f"a Role in namespace {kubernetes.sandbox} needs {rule}" in said
 
 
 def test_from_outside_documents_are_adopted_and_synced(outside: Town) -> None:
