@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from kubernetes import client
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -465,3 +466,28 @@ def test_inside_the_rehearsal_is_green_without_any_of_prods_credentials(inside: 
     assert succeeded, log
     assert inside.kubernetes.prod not in log
     assert inside.objects_of_sandbox() == sandbox
+
+
+def test_inside_a_refresh_whose_pod_is_removed_while_the_erp_is_down_is_made_good_by_the_next(inside: Town) -> None:
+    """A shell that passes no signal on stands for a node that is lost: the refresh is killed, and tidies nothing up."""
+    kubernetes, sandbox = inside.kubernetes, inside.objects_of_sandbox()
+    core, namespace = kubernetes.cluster.core, kubernetes.sandbox
+    with psycopg.connect(inside.estate.prod_owner_dsn.get_secret_value()) as other:
+        other.execute("LOCK TABLE llx_societe")
+        refresh = inside.command("erp-sandbox", "refresh-from-prod")
+        job = inside.started_job("refresh", ["sh", "-c", '"$@"; exit', "sh", *refresh])
+        until(lambda: state(kubernetes, inside.erp) == (0, "1"), "the ERP is scaled to 0")
+        (pod,) = kubernetes.pods(namespace, f"job-name={job}")
+        # Without its Job, which would start another one.
+        client.BatchV1Api(core.api_client).delete_namespaced_job(job, namespace, propagation_policy="Orphan")
+        core.delete_namespaced_pod(pod, namespace, grace_period_seconds=0)
+        until(lambda: "free" in inside.at_claim("sh", "-c", "flock -n /cache/.lock echo free || true"), "it has ended")
+    assert state(kubernetes, inside.erp) == (0, "1")
+    succeeded, log = inside.job("refresh", "erp-sandbox", "refresh-from-prod")
+    assert succeeded, log
+    assert state(kubernetes, inside.erp) == (1, None)
+    assert [name for name in inside.at_claim("ls", "-A", "/cache").split() if "ing-" in name] == []
+    succeeded, log = inside.job("rehearse", "erp-sandbox", "reset")
+    assert (succeeded, "damaged" in log) == (True, False), log
+    assert inside.objects_of_sandbox() == sandbox
+    assert pod not in kubernetes.pods(namespace, "")

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -213,6 +213,19 @@ class Town:
 
     def job(self, name: str, *command: str) -> tuple[bool, str]:
         """Run a Job of deploy/, with this run's names and this machine's Python; whether it succeeded, and its log."""
+        job = self.started_job(name, self.command(*command))
+        batch = client.BatchV1Api(self.kubernetes.cluster.core.api_client)
+
+        def status() -> Any:
+            return batch.read_namespaced_job_status(job, self.kubernetes.sandbox).status
+
+        until(lambda: bool(status().succeeded or status().failed), f"Job {job} has ended", patience=240)
+        (pod,) = self.kubernetes.pods(self.kubernetes.sandbox, f"job-name={job}")
+        log = str(self.kubernetes.cluster.core.read_namespaced_pod_log(pod, self.kubernetes.sandbox))
+        return bool(status().succeeded), log
+
+    def started_job(self, name: str, command: Sequence[str]) -> str:
+        """Start such a Job; returns its name."""
         body = yaml.safe_load((DEPLOY / "jobs" / f"{name}.yaml").read_text(encoding="utf-8"))
         body["metadata"] = {"name": f"{name}-{os.urandom(3).hex()}"}
         spec = body["spec"]["template"]["spec"]
@@ -233,7 +246,7 @@ class Town:
         spec["securityContext"] = {"runAsUser": 0}
         del container["securityContext"]  # without capabilities, root may not write what others own
         spec["hostNetwork"] = True
-        container |= {"image": IMAGE, "imagePullPolicy": "Never", "command": self.command(*command)}
+        container |= {"image": IMAGE, "imagePullPolicy": "Never", "command": list(command)}
         container["env"] = [
             json.loads(json.dumps(each).replace("erp/", f"{self.kubernetes.prod}/").replace("erp-sandbox/erp", "@/erp")
                        .replace("@", self.kubernetes.sandbox))
@@ -257,17 +270,8 @@ class Town:
             "ERP_SANDBOX_JOURNAL": "true",
         }
         container["env"] += [{"name": key, "value": value} for key, value in more.items()]
-        batch = client.BatchV1Api(self.kubernetes.cluster.core.api_client)
-        job = body["metadata"]["name"]
-        batch.create_namespaced_job(self.kubernetes.sandbox, body)
-
-        def status() -> Any:
-            return batch.read_namespaced_job_status(job, self.kubernetes.sandbox).status
-
-        until(lambda: bool(status().succeeded or status().failed), f"Job {job} has ended", patience=240)
-        (pod,) = self.kubernetes.pods(self.kubernetes.sandbox, f"job-name={job}")
-        log = str(self.kubernetes.cluster.core.read_namespaced_pod_log(pod, self.kubernetes.sandbox))
-        return bool(status().succeeded), log
+        client.BatchV1Api(self.kubernetes.cluster.core.api_client).create_namespaced_job(self.kubernetes.sandbox, body)
+        return str(body["metadata"]["name"])
 
 
 def pod_ip(kubernetes: Kubernetes, workload: Workload) -> str:
