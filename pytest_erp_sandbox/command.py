@@ -197,7 +197,7 @@ def sync_documents(call: _Call, name: str | None) -> None:
 @cli.command()
 @click.pass_obj
 def recover(call: _Call) -> None:
-    """Put back what a killed run has left: ERPs that are scaled to 0, and toolbox pods."""
+    """Put back what a killed run has left: ERPs that are scaled to 0, toolbox pods and their Secrets."""
     from .reach import erp_up, toolboxes_removed
 
     failures = 0
@@ -206,7 +206,7 @@ def recover(call: _Call) -> None:
             try:
                 # With the lease, so that no run is disturbed that is alive.
                 with _leased(place, settings):
-                    replicas = erp_up(settings, place)
+                    replicas = erp_up(settings, place, call.progress.say)
             except ErpSandboxError as error:
                 failures += 1
                 click.echo(f"{place.name}: {error}", err=True)
@@ -477,7 +477,7 @@ def _sync(call: _Call, settings: Settings, place: SandboxSettings, say: _Say) ->
     from .reach import cluster_of, documents_of_prod, documents_of_sandbox, erp_up, prods_namespaces
 
     with _leased(place, settings), call.progress.step(f"copying documents into {place.name}", "files") as on_progress:
-        erp_up(settings, place)  # a killed run may have left it without a pod
+        erp_up(settings, place, call.progress.say)  # a killed run may have left it without a pod
         target = documents_of_sandbox(settings, place)
         source = documents_of_prod(settings, target.folders)
         entries = sync(cluster_of(settings), source, target, prods_namespaces(settings), on_progress)

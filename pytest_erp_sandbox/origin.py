@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from .errors import ClusterError, GoldenError, PostgresError
 from .golden import Source
 from .postgres.clients import Clients, Toolset, choose_clients, installed_toolsets
 from .postgres.connection import ProdConnection, ProdDatabase, identify
-from .progress import Progress, human_size
+from .progress import Progress
 from .settings import ProdSettings, Settings
 
 if TYPE_CHECKING:
@@ -55,6 +54,14 @@ class Origin(Protocol):
 
     source: Source
 
+    def room(self) -> int:
+        """How many bytes prod's dump and the golden dump may take together.
+
+        Raises:
+            PostgresError: prod's server cannot be reached.
+        """
+        ...
+
     def copy(self, to: Path, sandbox_major: int, progress: Progress, there: ToolboxFolder | None = None) -> Copy:
         """Get prod's dump.
 
@@ -65,8 +72,8 @@ class Origin(Protocol):
             there: a folder in a toolbox, where pg_dump runs if it can.
 
         Raises:
-            GoldenError: there is too little room for it, or the file cannot be read.
             PostgresError: prod cannot be dumped, or its dump not be restored into that version.
+            ClusterError: the connection to the toolbox was lost, or prod's dump cannot be brought from there.
         """
         ...
 
@@ -98,6 +105,10 @@ class _Server:
             version = (connection.info.parameter_status("server_version") or "").split()[0]
             self.source = Source("server", str(database), str(identify(connection)), version)
 
+    def room(self) -> int:
+        with _reading(self._database) as connection:
+            return int(_size(connection) * _DUMPS_SHARE)
+
     def copy(self, to: Path, sandbox_major: int, progress: Progress, there: ToolboxFolder | None = None) -> Copy:
         # Here, as on most days nothing is copied.
         from .postgres.archive import read_archive
@@ -109,12 +120,7 @@ class _Server:
             major = connection.info.server_version // 10000
             clients = choose_clients(self._toolsets, prod=major, sandbox=sandbox_major)
             extensions, left_behind = extensions_of_prod(connection), obstacles_in_prod(connection)
-            room = int(_size(connection) * _DUMPS_SHARE)
-            _require_room(to.parent, room)
-            in_toolbox = None
-            if there is not None:
-                there.toolbox.require_room(room)
-                in_toolbox = self._pg_dump_in_toolbox(there, connection, clients, progress)
+            in_toolbox = None if there is None else self._pg_dump_in_toolbox(there, connection, clients, progress)
             assert clients.prod is not None  # there is a prod to dump
             pg_dump = in_toolbox or PgDumpHere(clients.prod)
         with progress.step(f"dumping prod, {self._database}", "tables") as on_progress:
@@ -127,7 +133,11 @@ class _Server:
                 timeout=self._settings.dump_timeout,
                 on_progress=on_progress,
             )
-        place = None if in_toolbox is None else in_toolbox.place(to)
+        place = None
+        if in_toolbox is not None:
+            place = in_toolbox.place(to)
+            with progress.step(f"bringing prod's dump from {place.toolbox.place}", "files") as on_progress:
+                in_toolbox.bring(to, on_progress)
         return Copy(read_archive(to, self._toolsets), extensions, left_behind, pg_dump.version, place)
 
     def _pg_dump_in_toolbox(
@@ -156,11 +166,13 @@ class _File:
         identity = f"{file} {status.st_size} {status.st_mtime_ns}"
         self.source = Source("file", str(file), identity, str(self._archive.server_major))
 
+    def room(self) -> int:
+        path = self._archive.path
+        return sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else [path]))
+
     def copy(self, to: Path, sandbox_major: int, progress: Progress, there: ToolboxFolder | None = None) -> Copy:  # noqa: ARG002 - it needs no copying
         from .postgres.extensions import Extension
 
-        path = self._archive.path
-        _require_room(to.parent, sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else [path])))
         extensions = [
             # Whether something needs it, the dump does not say.
             Extension(entry.name, needed=True)
@@ -185,13 +197,3 @@ def _size(connection: ProdConnection) -> int:
     row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     assert row is not None
     return int(row[0])
-
-
-def _require_room(folder: Path, needed: int) -> None:
-    """Stop before a dump that would fill the disk."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise GoldenError(
-            f"{folder} has {human_size(free)} free; a golden dump of prod takes about {human_size(needed)}",
-            hint="Make room (`erp-sandbox forget` removes golden dumps), or set golden.path to a larger place.",
-        )

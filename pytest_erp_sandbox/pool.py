@@ -163,7 +163,7 @@ class Pool:
     def _recover(self, place: SandboxSettings) -> None:
         """Put the ERP back that a killed run has left scaled to 0; nobody else scales it while we have the lease."""
         if place.name not in self._recovered:
-            if (replicas := erp_up(self._settings, place)) is not None:
+            if (replicas := erp_up(self._settings, place, self._progress.say)) is not None:
                 self._progress.say(f"the ERP of {place.name} was left scaled to 0 by a killed run: {replicas} again")
             self._recovered.add(place.name)
 

@@ -197,7 +197,7 @@ def prods_namespaces(settings: Settings) -> set[str]:
 def erp_down(settings: Settings, place: SandboxSettings, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Scale the ERP in front of a sandbox to 0 for a while, where the settings name its workload.
 
-    If its URL answered before, it does again afterwards.
+    If its URL answered before, that is awaited afterwards, too.
 
     Raises:
         ClusterError: it may not be scaled, its pods do not end, or do not become ready again.
@@ -206,17 +206,17 @@ def erp_down(settings: Settings, place: SandboxSettings, on_wait: Callable[[str]
         yield
         return
     from .cluster.workload import scaled_down
-    from .dolibarr.api import answers, await_answer
+    from .dolibarr.api import await_answer, erp_answers
 
     workload = _workload(place.erp.workload, place.namespace, f"{place.name}.erp.workload")
-    url = place.erp.url if place.erp.url is not None and answers(place.erp.url) else None
+    url = place.erp.url if place.erp.url is not None and erp_answers(place.erp.url) else None
     with scaled_down(cluster_of(settings), workload, prods=prods_namespaces(settings), on_wait=on_wait):
         yield
     if url is not None:
         await_answer(url, on_wait)
 
 
-def erp_up(settings: Settings, place: SandboxSettings) -> int | None:
+def erp_up(settings: Settings, place: SandboxSettings, on_wait: Callable[[str], None]) -> int | None:
     """Put back what a killed run has left scaled to 0; returns to how many pods, or None where nothing was left.
 
     Raises:
@@ -225,11 +225,14 @@ def erp_up(settings: Settings, place: SandboxSettings) -> int | None:
     if place.erp.workload is None:
         return None
     from .cluster.workload import READY_WITHIN, await_ready, recover
+    from .dolibarr.api import await_answer
 
     workload = _workload(place.erp.workload, place.namespace, f"{place.name}.erp.workload")
     put_back = recover(cluster_of(settings), workload, prods=prods_namespaces(settings))
     if put_back is not None:
-        await_ready(cluster_of(settings), workload, READY_WITHIN)
+        await_ready(cluster_of(settings), workload, READY_WITHIN, on_wait)
+        if place.erp.url is not None:
+            await_answer(place.erp.url, on_wait)
     return put_back
 
 

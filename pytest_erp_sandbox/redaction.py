@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -101,11 +100,8 @@ class _RedactingFormatter(logging.Formatter):
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """The secret itself, and as Python, JSON, a URL and a Kubernetes Secret write it."""
+    """The secret itself, and as Python, JSON and a URL write it."""
     yield secret
-    # Some versions of Kubernetes' client log answers; a Secret that was made of a file ends with a line feed.
-    for data in (secret, f"{secret}\n"):
-        yield b64encode(data.encode()).decode()
     yield repr(secret)[1:-1]
     yield json.dumps(secret)[1:-1]
     yield quote(secret, safe="")

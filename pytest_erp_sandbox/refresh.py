@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from .errors import GoldenError, SettingsError
 from .golden import Golden, GoldenCache, Manifest, Source
 from .origin import origin_of
-from .progress import Progress
+from .progress import Progress, human_size
 from .reach import golden_claim
 from .sandbox import Sandbox
 from .settings import Settings
@@ -71,9 +72,10 @@ def _golden_dump(
         wanted = partial(_is_fresh, settings=settings, source=origin.source, run=run)
         golden = cache.newest(wanted, progress.say, remove_damaged=True)
         if golden is None:
+            room = origin.room()
+            _require_room(cache.path, room)
             if claim is not None:
-                earlier = (each.manifest for each in cache.entries() if each.manifest.source.prod == origin.source.prod)
-                claim.require_room(next((manifest.size for manifest in earlier), 0))
+                claim.require_room(room)
             # Here, as on most days a run needs none of it.
             from .preparing import prepare
 
@@ -81,6 +83,16 @@ def _golden_dump(
             with lease_sandbox() as sandbox, sandbox.erp_down(), in_toolbox as there:
                 golden = cache.add(partial(prepare, settings, origin, sandbox, run, progress, there))
         return golden
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    """Stop before a dump that would fill the disk, while the ERP is still up."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise GoldenError(
+            f"{folder} has {human_size(free)} free; a golden dump of prod takes about {human_size(needed)}",
+            hint="Make room (`erp-sandbox forget` removes golden dumps), or set golden.path to a larger place.",
+        )
 
 
 def _one_that_is_there(settings: Settings, cache: GoldenCache, progress: Progress) -> Golden:

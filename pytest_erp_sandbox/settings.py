@@ -313,8 +313,8 @@ class GoldenSettings(Table):
     """Of the pod that mounts the claim for that: with tar, flock and timeout, and PostgreSQL's clients of prod's
     version and the sandbox's."""
     dump_there: bool = True
-    """Let that pod dump prod, and restore that dump, where it can. Prod's login is in a Secret of the sandbox's
-    namespace meanwhile."""
+    """Let that pod dump prod, and restore that dump, where it can. For that, each run that may refresh gives it prod's
+    login, by a Secret of the sandbox's namespace that is there while the pod starts."""
     user: int = 10001
     """The uid and gid that the pod runs as."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -64,6 +65,8 @@ def connect_cluster(kubeconfig: Path | None = None, context: str | None = None) 
     Raises:
         ClusterError: there is neither, or it cannot be used.
     """
+    # Some versions of the library log answers there, Secrets among them.
+    logging.getLogger("kubernetes.client.rest").setLevel(logging.INFO)
     configuration = client.Configuration()
     try:
         if kubeconfig is None and context is None and not _has_kubeconfig():

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs in the toolbox, with a login that only their environment has."""
+"""PostgreSQL's programs in the toolbox, and their way to prod or to a sandbox."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .toolbox import LOGIN, Toolbox
 
 __all__ = ["ProdClients", "SandboxClients", "prod_clients", "sandbox_clients"]
 
-_LOGIN_OF_SECRET = f"PGUSER=$(cat {LOGIN}/PGUSER) && PGPASSWORD=$(cat {LOGIN}/PGPASSWORD) || exit 1"
+_LOGIN_OF_SECRET = f"{{ PGUSER=$(cat {LOGIN}/PGUSER) && PGPASSWORD=$(cat {LOGIN}/PGPASSWORD); }} 2>&1 || exit 1"
 _LOGIN_BY_STDIN = "IFS= read -r PGUSER && IFS= read -r PGPASSWORD || exit 1"
 
 # With stdin's end, that is with the connection's, the program ends, too.
@@ -159,16 +159,17 @@ class ProdClients(_Clients):
 
 @dataclass(frozen=True)
 class SandboxClients(_Clients):
-    """Programs that reach a sandbox, with a login that is known when there is a lease.
+    """Programs that reach a sandbox.
 
     Attributes:
-        login: it, as environment variables.
+        login: gives that of the moment, as environment variables.
     """
 
-    login: Mapping[str, SecretStr] = field(repr=False)
+    login: Callable[[], Mapping[str, SecretStr]] = field(repr=False)
 
     def _login(self) -> tuple[str, Iterable[SecretStr]]:
-        return _LOGIN_BY_STDIN, (self.login["PGUSER"], self.login["PGPASSWORD"])
+        login = self.login()
+        return _LOGIN_BY_STDIN, (login["PGUSER"], login["PGPASSWORD"])
 
     def require_sandbox(self, connection: SandboxConnection) -> None:
         """Stop where they would not write into the database that ``connection`` is with, or not with their settings.
@@ -198,17 +199,19 @@ def prod_clients(toolbox: Toolbox, prod: ProdDatabase, connection: ProdConnectio
     version, major = _version(toolbox, "pg_dump")
     conninfo, login = _way(lambda: prod.from_elsewhere(connection))
     if login != toolbox.login:
-        raise ClusterError("prod's login has changed since it was started")
+        raise ClusterError("prod's login has changed since the toolbox was started")
     return ProdClients(toolbox, version, major, conninfo)
 
 
 def sandbox_clients(toolbox: Toolbox, sandbox: SandboxDatabase, connection: SandboxConnection) -> SandboxClients:
-    """The toolbox's programs, and their way to a sandbox, with the login of ``connection``.
+    """The toolbox's programs, and their way to a sandbox, with the login of ``connection`` or a later one.
 
     Raises:
         ClusterError: one is not there, or there is no way for them.
     """
-    return SandboxClients(toolbox, *_version(toolbox, "pg_restore"), *_way(lambda: sandbox.from_elsewhere(connection)))
+    version, major = _version(toolbox, "pg_restore")
+    conninfo, login = _way(lambda: sandbox.from_elsewhere(connection))
+    return SandboxClients(toolbox, version, major, conninfo, lambda: {**login, **sandbox.secret_environment()})
 
 
 def _version(toolbox: Toolbox, program: str) -> tuple[str, int]:

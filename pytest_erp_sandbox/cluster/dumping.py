@@ -11,7 +11,7 @@ from ..errors import ClusterError
 from ..postgres.archive import Entry
 from ..postgres.clients import Toolset
 from ..postgres.connection import ProdConnection, ProdDatabase
-from ..postgres.dump import DUMP_TIMEOUT
+from ..postgres.dump import DUMP_TIMEOUT, OnProgress
 from ..postgres.lease import Lease
 from ..postgres.pg_restore import OPTIONS, listing
 from ..postgres.program import LineWatcher
@@ -28,7 +28,7 @@ class PgDumpInToolbox:
     """The pg_dump of the toolbox's image.
 
     Attributes:
-        clients: with it, and prod's login.
+        clients: with it.
         folder: in which the dump stays.
     """
 
@@ -47,11 +47,11 @@ class PgDumpInToolbox:
     def dump(
         self, prod: ProdDatabase, to: Path, options: Sequence[str], *, timeout: timedelta, watch: LineWatcher
     ) -> None:
-        """Dump prod onto the volume, and bring the dump.
+        """Dump prod onto the volume, from where ``bring`` brings it; else as the protocol has it.
 
         Raises:
             PostgresError: pg_dump failed, or took too long.
-            ClusterError: the connection to the toolbox was lost, or the dump cannot be brought.
+            ClusterError: the connection to the toolbox was lost.
         """
         self.clients.run(
             ["pg_dump", *options, f"--file={self.place(to).path}", f"--dbname={self.clients.conninfo}"],
@@ -60,7 +60,14 @@ class PgDumpInToolbox:
             timeout=timeout,
             limit=DUMP_TIMEOUT,
         )
-        fetch_folder(self.clients.toolbox, self.folder.path, to.name, to.parent, "prod's dump")
+
+    def bring(self, to: Path, on_progress: OnProgress) -> None:
+        """Bring the dump that was made for ``to``.
+
+        Raises:
+            ClusterError: it cannot be read to its end, or not be written here.
+        """
+        fetch_folder(self.clients.toolbox, self.folder.path, to.name, to.parent, "prod's dump", on_progress)
 
 
 def pg_dump_in_toolbox(
@@ -92,7 +99,7 @@ class PgRestoreInToolbox:
     """The pg_restore of the toolbox's image, beside the dump that it restores.
 
     Attributes:
-        clients: with it, and the sandbox's login.
+        clients: with it.
         dump: it.
     """
 

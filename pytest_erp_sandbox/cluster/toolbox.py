@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -49,11 +49,11 @@ _STARTS_WITHIN = timedelta(minutes=5)
 _GIVEN_UP = _STARTS_WITHIN + timedelta(minutes=1)
 """A toolbox that has not started for so long is nobody's: whoever made it has given it up, or was killed."""
 
+_LOGIN_WITHIN = timedelta(seconds=30)
+"""The same, of one that lacks the Secret for its start: its maker makes that next."""
+
 _BEAT = 0.5
 """Seconds from one look to the next."""
-
-_LOGIN_WITHIN = timedelta(seconds=30)
-"""The same, of one without the Secret that it needs for its start, and that its maker makes next."""
 
 ENDS_WITHIN = timedelta(seconds=45)
 """How long the toolbox of a killed run may go on, whatever it was killed at."""
@@ -184,8 +184,8 @@ def toolbox(
 ) -> Iterator[Toolbox]:
     """Start a toolbox with the claim mounted; it ends with this context, and by itself after ``deadline``.
 
-    Those that killed runs have left go first. Its only credentials are those of ``login``: in a Secret, which the
-    cluster removes with the pod where this program cannot any more.
+    Those that killed runs have left go first. Its only credentials are those of ``login``: in a Secret that is there
+    until the pod runs, which keeps them in its memory. Where this program is killed before, it goes with the pod.
 
     Args:
         cluster: where.
@@ -217,23 +217,19 @@ def toolbox(
             _pod(name, claim, image, deadline, has_login=login is not None),
             doing=f"making {pod} (verb create)",
         )
-        if login is not None:
-            _make_secret(cluster, made.metadata, login)
-        on_wait(f"waiting for a pod that mounts PVC {namespace}/{claim}")
-        await_condition(
-            lambda: _not_running(cluster, pod),
-            timeout.total_seconds(),
-            f"{pod} does not start",
-            hint=f"kubectl describe pod {name} --namespace {namespace}",
-        )
+        with nullcontext() if login is None else _given(cluster, made.metadata, login):
+            on_wait(f"waiting for a pod that mounts PVC {namespace}/{claim}")
+            await_condition(
+                lambda: _not_running(cluster, pod),
+                timeout.total_seconds(),
+                f"{pod} does not start",
+                hint=f"kubectl describe pod {name} --namespace {namespace}",
+            )
         # A connection for as long as this program lives: the pod ends with it.
         lifeline = Exec(cluster, pod, ["sh", "-c", _LIFELINE, "sh", _SCRATCH], stdin=True)
         with lifeline, kept_open(lifeline):
             yield Toolbox(cluster, pod, claim, login or {})
     finally:
-        if login is not None:
-            with suppress(ClusterError):  # it goes with the pod
-                _delete_secret(cluster, namespace, name)
         with suppress(ClusterError):  # it may not even have been made; and it has its deadline
             _delete(cluster, namespace, name)
 
@@ -276,7 +272,7 @@ def remove_orphans(
 def _remove_ended(cluster: Cluster, namespace: str, *, logins: bool) -> tuple[list[str], list[str]]:
     """Remove those that nobody uses; returns their names, and which are left, and why."""
     # Secrets first: whose Secret is listed was made before it.
-    secrets = _secrets(cluster, namespace) if logins else None
+    with_login = _secrets(cluster, namespace) if logins else None
     found, _, headers = ask(
         cluster.core.list_namespaced_pod_with_http_info,
         namespace,
@@ -287,7 +283,7 @@ def _remove_ended(cluster: Cluster, namespace: str, *, logins: bool) -> tuple[li
     removed, left = [], []
     for each in found.items:
         name, age, state = each.metadata.name, now - each.metadata.creation_timestamp, _state(each)
-        lacks_login = secrets is not None and name not in secrets and _mounts(each, name)
+        lacks_login = with_login is not None and name not in with_login and _mounts(each, name)
         given_up = _LOGIN_WITHIN if lacks_login else _GIVEN_UP
         if state == "ended" or (state == "starting" and age > given_up):
             _delete(cluster, namespace, name)
@@ -299,7 +295,7 @@ def _remove_ended(cluster: Cluster, namespace: str, *, logins: bool) -> tuple[li
                 f"{PodReference(namespace, name)} is left: a run may wait for its start, until it is"
                 f" {given_up.total_seconds():.0f} s old; it is {age.total_seconds():.0f} s old: {_waits_for(each)}"
             )
-    for name in (secrets or set()) - {each.metadata.name for each in found.items}:
+    for name in (with_login or set()) - {each.metadata.name for each in found.items}:
         _delete_secret(cluster, namespace, name)
     return removed, left
 
@@ -319,8 +315,22 @@ def _mounts(found: Any, secret: str) -> bool:
     return any(each.secret and each.secret.secret_name == secret for each in found.spec.volumes or ())
 
 
+@contextmanager
+def _given(cluster: Cluster, pod: Any, login: Mapping[str, SecretStr]) -> Iterator[None]:
+    """Give a pod its login while it starts: what it has mounted then, it keeps."""
+    _make_secret(cluster, pod, login)
+    try:
+        yield
+    except BaseException:
+        with suppress(ClusterError):  # it goes with the pod
+            _delete_secret(cluster, pod.namespace, pod.name)
+        raise
+    _delete_secret(cluster, pod.namespace, pod.name)
+
+
 def _make_secret(cluster: Cluster, pod: Any, login: Mapping[str, SecretStr]) -> None:
     """Make the Secret that a pod waits for, which goes with it; no error's frames hold what is in it."""
+    failure: BaseException
     owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}
     metadata = {"name": pod.name, "labels": pod.labels, "ownerReferences": [owner]}
     try:
@@ -331,10 +341,12 @@ def _make_secret(cluster: Cluster, pod: Any, login: Mapping[str, SecretStr]) -> 
             doing=f"making Secret {pod.namespace}/{pod.name}, prod's login for the toolbox (verb create)",
         )
     except ClusterError as error:
-        refused = ClusterError(error.args[0], hint=error.hint)
+        failure = ClusterError(error.args[0], hint=error.hint)
+    except KeyboardInterrupt as interrupt:
+        failure = KeyboardInterrupt(*interrupt.args)
     else:
         return
-    raise refused
+    raise failure
 
 
 def _pod(name: str, claim: str, image: ToolboxImage, deadline: timedelta, *, has_login: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from ..errors import AgentError
 
-__all__ = ["answers", "api_client", "await_answer", "check_api"]
+__all__ = ["api_client", "await_answer", "check_api", "erp_answers"]
 
 KEY_HEADER = "DOLAPIKEY"
 
@@ -53,14 +53,7 @@ def api_client(url: str, key: SecretStr, timeout: float = TIMEOUT) -> httpx.Clie
         key: a user's API key.
         timeout: seconds.
     """
-    base = _base(url)
-    return httpx.Client(
-        base_url=base,
-        timeout=timeout,
-        # Dolibarr compresses what it says, but not the error that it may have said before.
-        headers={"Accept-Encoding": "identity"},
-        transport=_Transport(httpx.URL(base), key),
-    )
+    return _client(url, _Transport(httpx.URL(_base(url)), key), timeout)
 
 
 def check_api(url: str, key: SecretStr, login: str, timeout: float = TIMEOUT) -> None:
@@ -101,10 +94,11 @@ def check_api(url: str, key: SecretStr, login: str, timeout: float = TIMEOUT) ->
         )
 
 
-def answers(url: str) -> bool:
+def erp_answers(url: str) -> bool:
     """Whether the ERP at ``url`` answers, whatever it says; a proxy alone does not count."""
     try:
-        response = httpx.get(f"{_base(url)}status", timeout=_PROMPT, trust_env=False)
+        with _client(url, httpx.HTTPTransport(), _PROMPT) as client:
+            response = client.get("status")
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
     return response.status_code not in _NOBODY_BEHIND or bool(_quoted(response))
@@ -113,7 +107,7 @@ def answers(url: str) -> bool:
 def await_answer(url: str, on_wait: Callable[[str], None], timeout: float = TIMEOUT) -> None:
     """Wait for an ERP whose pods have become ready: through a Service or an Ingress it answers a moment later.
 
-    When the time is over, it is left to ``check_api`` to say what is wrong.
+    When the time is over, it is told; what is wrong is for ``check_api`` to say.
 
     Args:
         url: the Dolibarr's base URL.
@@ -121,7 +115,10 @@ def await_answer(url: str, on_wait: Callable[[str], None], timeout: float = TIME
         timeout: seconds.
     """
     deadline, is_told = time.monotonic() + timeout, False
-    while not answers(url) and time.monotonic() < deadline:
+    while not erp_answers(url):
+        if time.monotonic() > deadline:
+            on_wait(f"the ERP at {_without_password(url)} has not answered for {timeout:g} s")
+            return
         if not is_told:
             on_wait(f"waiting for the ERP at {_without_password(url)} to answer")
         is_told = True
@@ -154,6 +151,12 @@ class _Transport(httpx.HTTPTransport):
 
 def _base(url: str) -> str:
     return url.rstrip("/").removesuffix(_API) + _API + "/"
+
+
+def _client(url: str, transport: httpx.HTTPTransport, timeout: float) -> httpx.Client:
+    # Dolibarr compresses what it says, but not the error that it may have said before.
+    headers = {"Accept-Encoding": "identity"}
+    return httpx.Client(base_url=_base(url), timeout=timeout, headers=headers, transport=transport)
 
 
 def _server(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import BatchV1Api
 
 from ..docs.pages import PROJECT, Page, story
 from ..docs.shell import Shell
@@ -47,6 +48,7 @@ def test_the_page_on_clusters(named_as_written: Kubernetes, page: Page, tmp_path
         kubectl.run(f"cd {PROJECT}\n{page.take('sh')}")
         for job in ("erp-sandbox-refresh", "erp-sandbox-rehearse"):
             await_image(town.kubernetes, job)
+        from_ci(page, town.kubernetes, kubectl)
         from_outside(page, town)
 
 
@@ -66,6 +68,18 @@ def await_image(kubernetes: Kubernetes, job: str) -> None:
         return [state.waiting.reason for state in states if state.waiting]
 
     until(lambda: reasons() in (["ErrImagePull"], ["ImagePullBackOff"]), f"the pod of {job} waits for its image")
+
+
+def from_ci(page: Page, kubernetes: Kubernetes, kubectl: Shell) -> None:
+    """Do what the page says of Jobs that a CI creates; its image is one that nobody has."""
+    kubectl.run("kubectl --namespace erp-sandbox delete job --all --wait")
+    (kubectl.folder / "kustomization.yaml").write_text(page.take("yaml"))
+    kubectl.run(page.take("sh"))
+    batch: Any = BatchV1Api(kubernetes.cluster.core.api_client)
+    (job,) = batch.list_namespaced_job(kubernetes.sandbox).items
+    assert job.metadata.name == "erp-sandbox-refresh"
+    assert job.spec.template.spec.containers[0].image == "registry.example.com/ours/erp-rehearsals:2"
+    assert "timed out" in kubectl.run(page.take("sh").replace("2h", "1s"), code=1)
 
 
 def from_outside(page: Page, town: Town) -> None:

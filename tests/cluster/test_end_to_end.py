@@ -53,7 +53,8 @@ main()
 
 STEPS_OF_A_REFRESH = {
     "a toolbox was made": ("_make_secret", "call"),
-    "the toolbox has prod's login": ("_not_running", "call"),
+    "the toolbox gets prod's login": ("_not_running", "call"),
+    "the toolbox has prod's login": ("_delete_secret", "call"),
     "the toolbox is connected": ("kept_open", "call"),
     "the golden dumps are locked": ("bring", "call"),
     "the ERP is scaled to 0": ("_scale_down", "return"),
@@ -68,7 +69,6 @@ STEPS_OF_A_REFRESH = {
     "the golden dump is here": ("archive_of", "call"),
     "the golden dump was sent": ("unpack", "return"),
     "the golden dump is on the claim": ("put_entry", "return"),
-    "the toolbox's login is to be removed": ("_delete_secret", "call"),
     "the toolbox is to be removed": ("_delete", "call"),
 }
 """Where a refresh is killed: a function of the plugin's, as it begins or ends; its name is that of no other."""

@@ -23,7 +23,7 @@ from pytest_erp_sandbox.postgres.archive import Archive, read_archive
 from pytest_erp_sandbox.postgres.clients import Toolset
 from pytest_erp_sandbox.postgres.connection import ProdDatabase
 from pytest_erp_sandbox.postgres.dump import OnProgress, dump_prod
-from pytest_erp_sandbox.postgres.lease import Lease
+from pytest_erp_sandbox.postgres.lease import Lease, take_lease
 from pytest_erp_sandbox.postgres.restore import restore
 from pytest_erp_sandbox.postgres.wipe import wipe
 
@@ -83,6 +83,7 @@ def dumped(prod: Side, folder: ToolboxFolder, to: Path, programs: Toolset) -> tu
         pg_dump = pg_dump_in_toolbox(folder, database, connection, at_least=major, at_most=major)
     waits: Any = {"lock_wait_timeout": PATIENCE, "timeout": PATIENCE}
     dump_prod(database, to, pg_dump, jobs=2, on_progress=lambda _done, _size: None, **waits)
+    pg_dump.bring(to, lambda _done, _size: None)
     archive = read_archive(to, [programs])
     assert archive.without_rows is not None  # it is known from here on
     for rows in to.glob("*.dat.gz"):
@@ -219,6 +220,25 @@ def test_a_pooler_in_between_is_noticed_before_anything_is_wiped(
         there = dataclasses.replace(clients, conninfo=make_conninfo(clients.conninfo, host=address, port=port))
         with pytest.raises(ClusterError, match=said):
             there.require_sandbox(lease.connection)
+
+
+def test_a_login_that_ends_before_its_rows_are_restored_is_followed_by_the_one_of_the_moment(
+    server: Server, sandbox: Side, folder: ToolboxFolder, programs: Toolset, tmp_path: Path
+) -> None:
+    prod = make_prod(server, *SHOP)
+    archive, there = dumped(prod, folder, tmp_path / "prod", programs)
+    login = {"user": SecretStr(sandbox.login), "password": PASSWORD}
+    rotating = dataclasses.replace(sandbox.sandbox, login=lambda: login)
+    with take_lease([rotating], PATIENCE) as lease:
+        pg_restore = pg_restore_in_toolbox(there, lease, programs)
+        of_today = f"{sandbox.login} of today"
+        sandbox.administrate(
+            f'CREATE ROLE "{of_today}" LOGIN PASSWORD \'of-today\' IN ROLE "{sandbox.role}"',
+            f"ALTER ROLE \"{sandbox.login}\" VALID UNTIL '2020-01-01'",
+        )
+        login = {"user": SecretStr(of_today), "password": SecretStr("of-today")}
+        put(lease, archive, programs, pg_restore)
+    assert content(sandbox, programs) == content(prod, programs)
 
 
 def test_one_that_does_another_thing_than_those_here_is_not_taken(

@@ -119,14 +119,17 @@ def test_a_toolbox_that_dumps_nothing_has_no_login(kubernetes: Kubernetes, golde
 
 def test_the_pod_and_its_secret_are_gone_afterwards_also_after_an_error(kubernetes: Kubernetes, golden: str) -> None:
     def fail() -> None:
-        with started(kubernetes, golden, login=LOGIN_OF_PROD) as running:
+        with started(kubernetes, golden, login=LOGIN_OF_PROD, on_wait=look) as running:
             names.append(running.pod.name)
-            assert running.pod.name in logins(kubernetes)
             raise KeyboardInterrupt
 
-    names: list[str] = []
+    def look(_said: str) -> None:
+        there.update(logins(kubernetes))
+
+    names, there = list[str](), set[str]()
     with pytest.raises(KeyboardInterrupt):
         fail()
+    assert names[0] in there
     assert names[0] not in logins(kubernetes)
     until(lambda: names[0] not in kubernetes.pods(kubernetes.sandbox, SELECTOR), "the pod is gone")
 
@@ -183,13 +186,25 @@ def test_the_pod_of_a_killed_run_ends_by_itself_and_the_next_run_removes_it(
         return str(pod.status.phase)
 
     until(lambda: phase() in ("Succeeded", "Failed"), "the pod has ended")
-    assert name in logins(kubernetes)
-    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, logins=True) == [name]
+    assert name not in logins(kubernetes)
+    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox) == [name]
     until(lambda: name not in kubernetes.pods(kubernetes.sandbox, SELECTOR), "the pod is gone")
-    until(lambda: name not in logins(kubernetes), "its Secret is gone")
-    # Those of a run that is alive are left alone.
+    # That of a run that is alive is left alone.
     assert box.run(["echo", "alive"], doing="the test") == "alive\n"
-    assert box.pod.name in logins(kubernetes)
+
+
+def test_the_secret_of_a_run_that_was_killed_while_its_pod_started_goes_with_the_pod(
+    kubernetes: Kubernetes, golden: str
+) -> None:
+    """A pod that nothing can start, with a Secret as its maker makes it."""
+    body: Any = toolbox_module._pod(
+        "unstarted", golden, ToolboxImage("local/missing:1"), timedelta(hours=1), has_login=True
+    )
+    made: Any = kubernetes.cluster.core.create_namespaced_pod(kubernetes.sandbox, body)
+    toolbox_module._make_secret(kubernetes.cluster, made.metadata, LOGIN_OF_PROD)
+    assert logins(kubernetes) == {"unstarted"}
+    kubernetes.cluster.core.delete_namespaced_pod("unstarted", kubernetes.sandbox, grace_period_seconds=0)
+    until(lambda: logins(kubernetes) == set(), "its Secret is gone")
 
 
 def test_a_login_without_its_toolbox_is_found_by_its_label_and_removed(kubernetes: Kubernetes, box: Toolbox) -> None:
@@ -199,7 +214,7 @@ def test_a_login_without_its_toolbox_is_found_by_its_label_and_removed(kubernete
     kubernetes.cluster.core.create_namespaced_secret(kubernetes.sandbox, body)
     kubernetes.secret(kubernetes.sandbox, "somebodys", {"password": "theirs"})
     assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, logins=True) == []
-    assert logins(kubernetes) == {box.pod.name}
+    assert logins(kubernetes) == set()
     core: Any = kubernetes.cluster.core
     assert core.read_namespaced_secret("somebodys", kubernetes.sandbox).data
 
@@ -241,7 +256,7 @@ def test_the_pod_of_a_run_that_was_killed_before_it_had_its_login_is_not_waited_
     monkeypatch.setattr(toolbox_module, "_LOGIN_WITHIN", timedelta(seconds=-1))
     assert remove_orphans(kubernetes.cluster, kubernetes.sandbox) == []
     assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, logins=True) == ["without-login"]
-    assert logins(kubernetes) == {box.pod.name}
+    until(lambda: "without-login" not in kubernetes.pods(kubernetes.sandbox, SELECTOR), "the pod is gone")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from pytest_erp_sandbox.demo.erp import Erp
 from pytest_erp_sandbox.dolibarr.agent import provision_agent
-from pytest_erp_sandbox.dolibarr.api import answers, api_client, await_answer, check_api
+from pytest_erp_sandbox.dolibarr.api import api_client, await_answer, check_api, erp_answers
 from pytest_erp_sandbox.errors import AgentError
 from pytest_erp_sandbox.postgres.connection import SandboxDatabase, as_owner
 
@@ -104,24 +104,25 @@ def test_an_erp_is_waited_for_until_it_answers_and_not_only_what_is_before_it(st
         server.status = 401
 
     with answering(status, "<h1>Unavailable</h1>") as server:
-        assert not answers(server.url)
+        assert not erp_answers(server.url)
         await_answer(server.url, get_ready)
-        assert answers(server.url)
+        assert erp_answers(server.url)
         await_answer(server.url, get_ready)
     assert told == [f"waiting for the ERP at {server.url} to answer"]
-    assert not answers(server.url)
+    assert not erp_answers(server.url)
 
 
 def test_dolibarrs_own_503_is_an_answer() -> None:
-    with answering(503, '{"error": {"message": "APIs are not allowed from the IP 10.0.0.1"}}') as server:
-        assert answers(server.url)
+    """Stands for a Dolibarr whose database is away."""
+    with answering(503, '{"error": {"code": 503, "message": "Service Unavailable: no database"}}') as server:
+        assert erp_answers(server.url)
 
 
 def test_an_erp_that_does_not_come_back_is_not_waited_for_longer_than_that() -> None:
     """Stands for a Service without a pod."""
-    told = list[str]()
-    await_answer("http://127.0.0.1:1", told.append, timeout=0.3)
-    assert told == ["waiting for the ERP at http://127.0.0.1:1 to answer"]
+    told, place = list[str](), "http://127.0.0.1:1"
+    await_answer(place, told.append, timeout=0.3)
+    assert told == [f"waiting for the ERP at {place} to answer", f"the ERP at {place} has not answered for 0.3 s"]
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid", "http://[", "ftp://127.0.0.1", "http://127.0.0.1:x"])
