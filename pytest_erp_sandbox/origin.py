@@ -137,7 +137,7 @@ class _Server:
         if in_toolbox is not None:
             place = in_toolbox.place(to)
             with progress.step(f"bringing prod's dump from {place.toolbox.place}", "files") as on_progress:
-                in_toolbox.bring(to, on_progress)
+                in_toolbox.fetch(to, on_progress)
         return Copy(read_archive(to, self._toolsets), extensions, left_behind, pg_dump.version, place)
 
     def _pg_dump_in_toolbox(

@@ -47,7 +47,7 @@ class PgDumpInToolbox:
     def dump(
         self, prod: ProdDatabase, to: Path, options: Sequence[str], *, timeout: timedelta, watch: LineWatcher
     ) -> None:
-        """Dump prod onto the volume, from where ``bring`` brings it; else as the protocol has it.
+        """Dump prod onto the volume, from where ``fetch`` brings it; else as the protocol has it.
 
         Raises:
             PostgresError: pg_dump failed, or took too long.
@@ -61,7 +61,7 @@ class PgDumpInToolbox:
             limit=DUMP_TIMEOUT,
         )
 
-    def bring(self, to: Path, on_progress: OnProgress) -> None:
+    def fetch(self, to: Path, on_progress: OnProgress) -> None:
         """Bring the dump that was made for ``to``.
 
         Raises:

@@ -78,7 +78,7 @@ def dump(prod: ProdDatabase, to: Path, pg_dump: PgDumpInToolbox | PgDumpHere, **
     dump_prod(prod, to, pg_dump, jobs=2, on_progress=lambda done, _: told.append(done), **waits)
     if isinstance(pg_dump, PgDumpInToolbox):
         brought = list[int]()
-        pg_dump.bring(to, lambda done, _: brought.append(done))
+        pg_dump.fetch(to, lambda done, _: brought.append(done))
         assert brought[-1] == len(list(to.iterdir()))
     return told
 

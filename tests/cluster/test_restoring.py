@@ -83,7 +83,7 @@ def dumped(prod: Side, folder: ToolboxFolder, to: Path, programs: Toolset) -> tu
         pg_dump = pg_dump_in_toolbox(folder, database, connection, at_least=major, at_most=major)
     waits: Any = {"lock_wait_timeout": PATIENCE, "timeout": PATIENCE}
     dump_prod(database, to, pg_dump, jobs=2, on_progress=lambda _done, _size: None, **waits)
-    pg_dump.bring(to, lambda _done, _size: None)
+    pg_dump.fetch(to, lambda _done, _size: None)
     archive = read_archive(to, [programs])
     assert archive.without_rows is not None  # it is known from here on
     for rows in to.glob("*.dat.gz"):
