@@ -46,6 +46,7 @@ class Cluster:
         self.core = client.CoreV1Api(api)
         self.apps = client.AppsV1Api(api)
         self.authorization = client.AuthorizationV1Api(api)
+        self.storage = client.StorageV1Api(api)
 
     def own_client(self) -> client.CoreV1Api:
         """A client for one stream alone: the library changes a client while it opens a stream with it."""

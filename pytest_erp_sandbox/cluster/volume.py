@@ -11,7 +11,7 @@ from .api import Cluster, ask, await_condition
 __all__ = ["require_usable"]
 
 _WRITABLE = ("ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod")
-
+_FORBIDDEN, _MISSING = 403, 404
 
 _BOUND_WITHIN = 30.0
 """Seconds within which a volume that is there is bound to a new claim; the cluster looks every 15."""
@@ -23,7 +23,7 @@ def require_usable(
     """Look at a claim before a pod is to mount it.
 
     One that is not bound will do where it has a storage class, which makes the volume, perhaps only for the first pod.
-    When it does so, and whether there is such a class, is not known here: classes are the whole cluster's.
+    Classes are the whole cluster's: where they may not be read, it is taken for granted that there is such a one.
 
     Args:
         cluster: where it is.
@@ -48,13 +48,15 @@ def require_usable(
     if found.status.phase == "Lost":
         raise ClusterError(f"{name} has lost its volume", hint="Make a new one, or name another in golden.claim.")
     if found.status.phase == "Pending":
-        on_wait(f"{name} is not bound yet: {_waits_for(found)}")
-        await_condition(
-            lambda: _without_a_maker(_read(cluster, namespace, claim)),
-            _BOUND_WITHIN,
-            f"{name} was not bound",
-            hint="Make the claim anew with a storage class, or a PersistentVolume that fits it.",
-        )
+        has_maker, waits_for = _maker(cluster, found.spec.storage_class_name)
+        on_wait(f"{name} is not bound yet: {waits_for}")
+        if not has_maker:
+            await_condition(
+                lambda: waits_for if _read(cluster, namespace, claim).status.phase == "Pending" else None,
+                _BOUND_WITHIN,
+                f"{name} was not bound",
+                hint="Make the claim anew with a storage class that is there, or a PersistentVolume that fits it.",
+            )
 
 
 def _read(cluster: Cluster, namespace: str, claim: str) -> Any:
@@ -66,11 +68,15 @@ def _read(cluster: Cluster, namespace: str, claim: str) -> Any:
     )
 
 
-def _waits_for(found: Any) -> str:
-    if found.spec.storage_class_name:
-        return f"it waits for a volume of its storage class, {found.spec.storage_class_name}"
-    return "it has no storage class that would make a volume, and waits for one that fits it"
-
-
-def _without_a_maker(found: Any) -> str | None:
-    return _waits_for(found) if found.status.phase == "Pending" and not found.spec.storage_class_name else None
+def _maker(cluster: Cluster, storage_class: str | None) -> tuple[bool, str]:
+    """Whether something makes volumes of this class, as far as is known; and what claims wait for, in words."""
+    if not storage_class:
+        return False, "it has no storage class that would make a volume, and waits for one that fits it"
+    try:
+        ask(cluster.storage.read_storage_class, storage_class, doing=f"reading StorageClass {storage_class}")
+    except ClusterError as error:
+        if error.status == _MISSING:
+            return False, f"there is no storage class {storage_class}, and it waits for a volume that fits it"
+        if error.status != _FORBIDDEN:
+            raise
+    return True, f"it waits for a volume of its storage class, {storage_class}"

@@ -75,9 +75,9 @@ def scaled_down(
 ) -> Iterator[None]:
     """Scale ``workload`` to 0, wait until its pods are gone, and afterwards back to what it was, until it is ready.
 
-    Back also after an error or Ctrl-C; after an error it is awaited, too. Where the API server does not take that at
-    once, it is tried again. The former count is written as an annotation together with the 0, so that after a
-    ``kill -9`` ``recover``, or the next run, puts it back.
+    Back also after an error or Ctrl-C; another Ctrl-C ends the wait, but not before it is scaled. Where the API server
+    does not take that at once, it is tried again. The former count is written as an annotation together with the 0, so
+    that after a ``kill -9`` ``recover``, or the next run, puts it back.
 
     Args:
         cluster: where it is.
@@ -101,9 +101,9 @@ def scaled_down(
         yield
     except BaseException as error:
         with _noted_on(error, on_wait):
-            put_back = _put_back(cluster, workload, on_wait, _PATIENCE)
-            if put_back is not None and isinstance(error, Exception):  # and not Ctrl-C
-                await_ready(cluster, workload, timeout, on_wait)
+            if _put_back(cluster, workload, on_wait, _PATIENCE) is not None:
+                way_out = "" if isinstance(error, Exception) else " (Ctrl-C ends the wait)"
+                await_ready(cluster, workload, timeout, lambda said: on_wait(f"{said}{way_out}"))
         raise
     _put_back(cluster, workload, on_wait, _PATIENCE)
     await_ready(cluster, workload, timeout, on_wait)

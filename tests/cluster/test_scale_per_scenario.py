@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster.workload import Workload, await_ready
 from pytest_erp_sandbox.reach import erp_down
 from pytest_erp_sandbox.settings import Settings
@@ -52,6 +53,28 @@ def test_the_erp_is_down_while_its_sandbox_is_restored(
     assert state(kubernetes, erp) == (2, None)
 
 
+def settings_of(prod: str, sandbox: str, url: str) -> Settings:
+    """An ERP that is in the sandbox's namespace."""
+    erp = {"url": url, "workload": "deployment/scaled"}
+    return Settings.model_validate(
+        {
+            "prod": {"dsn": "host=prod dbname=erp", "namespace": prod},
+            "sandbox": {"dsn": "host=sandbox dbname=erp", "namespace": sandbox, "erp": erp},
+            "cluster": {"kubeconfig": KUBECONFIG},
+        }
+    )
+
+
+def test_an_erp_that_the_settings_have_in_prods_namespace_is_refused(kubernetes: Kubernetes, erp: Workload) -> None:
+    settings = settings_of(kubernetes.sandbox, kubernetes.sandbox, "http://127.0.0.1:1")
+    with (
+        pytest.raises(ClusterError, match=r"Deployment .*/scaled is in prod's namespace"),
+        erp_down(settings, settings.all_sandboxes[0], lambda _: None),
+    ):
+        pytest.fail("it is down")
+    assert state(kubernetes, erp) == (2, None)
+
+
 @pytest.mark.parametrize(("answered", "waits"), [(200, True), (503, False)], ids=["that answered", "that did not"])
 def test_an_erp_is_back_when_it_answers_as_it_did(
     kubernetes: Kubernetes, erp: Workload, answered: int, waits: bool
@@ -65,19 +88,8 @@ def test_an_erp_is_back_when_it_answers_as_it_did(
             ingress.status = 200
 
     with answering(answered) as ingress:
-        settings = Settings.model_validate(
-            {
-                "prod": {"dsn": "host=prod dbname=erp", "namespace": kubernetes.prod},
-                "sandbox": {
-                    "dsn": "host=sandbox dbname=erp",
-                    "namespace": kubernetes.sandbox,
-                    "erp": {"url": ingress.url, "workload": "deployment/scaled"},
-                },
-                "cluster": {"kubeconfig": KUBECONFIG},
-            }
-        )
-        (place,) = settings.all_sandboxes
-        with erp_down(settings, place, listen):
+        settings = settings_of(kubernetes.prod, kubernetes.sandbox, ingress.url)
+        with erp_down(settings, settings.all_sandboxes[0], listen):
             assert state(kubernetes, erp) == (0, "2")
             ingress.status = 503
         assert state(kubernetes, erp) == (2, None)

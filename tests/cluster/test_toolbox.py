@@ -13,7 +13,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
 import pytest
-from kubernetes.client import ApiException
+from kubernetes.client import ApiException, RbacAuthorizationV1Api
 from pydantic import SecretStr
 
 from pytest_erp_sandbox import ClusterError
@@ -322,28 +322,53 @@ def test_a_claim_that_can_only_be_read_is_refused(kubernetes: Kubernetes) -> Non
         require_usable(kubernetes.cluster, kubernetes.sandbox, name)
 
 
-def test_a_claim_without_a_volume_is_said_at_once_and_by_the_error(kubernetes: Kubernetes) -> None:
-    name, told = claim(kubernetes, "unbound", storageClassName="none"), list[str]()
+@pytest.fixture
+def idle_class(kubernetes: Kubernetes) -> Iterator[str]:
+    """A storage class that makes no volume: a stand-in for one whose driver is down."""
+    storage: Any = kubernetes.cluster.storage
+    name = f"{kubernetes.sandbox}-idle"
+    storage.create_storage_class({"metadata": {"name": name}, "provisioner": "example.org/nobody"})
+    yield name
+    storage.delete_storage_class(name)
+
+
+def test_a_claim_without_a_volume_is_said_at_once_and_by_the_error(kubernetes: Kubernetes, idle_class: str) -> None:
+    name, told = claim(kubernetes, "unbound", storageClassName=idle_class), list[str]()
     with (
         pytest.raises(ClusterError, match=r"does not start within 4 s: .*unbound.*PersistentVolumeClaim"),
         started(kubernetes, name, timeout=timedelta(seconds=4), on_wait=told.append),
     ):
         pytest.fail("there is no volume")
     assert told[0] == (
-        f"PVC {kubernetes.sandbox}/{name} is not bound yet: it waits for a volume of its storage class, none"
+        f"PVC {kubernetes.sandbox}/{name} is not bound yet: it waits for a volume of its storage class, {idle_class}"
     )
 
 
+@pytest.mark.parametrize(
+    ("storage_class", "said"), [("", "it has no storage class"), ("misspelt", "there is no storage class misspelt")]
+)
 def test_no_pod_is_started_for_a_claim_that_nothing_makes_a_volume_for(
-    kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch
+    kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch, storage_class: str, said: str
 ) -> None:
     monkeypatch.setattr(volume_module, "_BOUND_WITHIN", 1)
-    name = claim(kubernetes, "classless", storageClassName="")
+    name = claim(kubernetes, f"classless-{len(storage_class)}", storageClassName=storage_class)
     with (
-        pytest.raises(ClusterError, match=r"classless was not bound within 1 s: it has no storage class"),
+        pytest.raises(ClusterError, match=rf"{name} was not bound within 1 s: {said}"),
         started(kubernetes, name, timeout=timedelta(seconds=4)),
     ):
         pytest.fail("there is no volume")
+
+
+def test_who_may_not_read_storage_classes_takes_the_claims_for_granted(kubernetes: Kubernetes) -> None:
+    name, told = claim(kubernetes, "taken-for-granted", storageClassName="misspelt"), list[str]()
+    rbac: Any = RbacAuthorizationV1Api(kubernetes.cluster.core.api_client)
+    rules = [{"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["get"]}]
+    rbac.create_namespaced_role(kubernetes.sandbox, {"metadata": {"name": "reads-claims"}, "rules": rules})
+    kubernetes.bind("reader", kubernetes.sandbox, "reads-claims")
+    require_usable(kubernetes.account("reader"), kubernetes.sandbox, name, told.append)
+    assert told == [
+        f"PVC {kubernetes.sandbox}/{name} is not bound yet: it waits for a volume of its storage class, misspelt"
+    ]
 
 
 def test_a_volume_that_the_toolbox_may_not_write_is_said(kubernetes: Kubernetes) -> None:
