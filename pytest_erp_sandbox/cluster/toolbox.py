@@ -96,13 +96,13 @@ class Toolbox:
         cluster: where it is.
         pod: it.
         claim: the golden dumps' PVC, which it has mounted.
-        login: what it has in ``LOGIN``.
+        login: what it has in ``LOGIN``, if anything.
     """
 
     cluster: Cluster
     pod: PodReference
     claim: str
-    login: Mapping[str, SecretStr] = field(default_factory=dict, repr=False)
+    login: Mapping[str, SecretStr] | None = field(default=None, repr=False)
 
     @property
     def place(self) -> str:
@@ -228,7 +228,7 @@ def toolbox(
         # A connection for as long as this program lives: the pod ends with it.
         lifeline = Exec(cluster, pod, ["sh", "-c", _LIFELINE, "sh", _SCRATCH], stdin=True)
         with lifeline, kept_open(lifeline):
-            yield Toolbox(cluster, pod, claim, login or {})
+            yield Toolbox(cluster, pod, claim, login)
     finally:
         with suppress(ClusterError):  # it may not even have been made; and it has its deadline
             _delete(cluster, namespace, name)

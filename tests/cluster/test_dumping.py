@@ -132,10 +132,10 @@ def test_the_login_is_in_no_argument_no_object_no_log_no_event_and_no_repr(
 
 
 def test_a_login_that_has_changed_since_the_toolbox_was_started_is_not_used_there(
-    folder: ToolboxFolder, prod: ProdDatabase, programs: Toolset
+    folder: ToolboxFolder, login: Mapping[str, SecretStr], prod: ProdDatabase, programs: Toolset
 ) -> None:
     """A toolbox that is said to have another one stands for a Secret that was rotated."""
-    earlier = dataclasses.replace(folder.toolbox, login={**folder.toolbox.login, "PGUSER": SecretStr("dump-1")})
+    earlier = dataclasses.replace(folder.toolbox, login={**login, "PGUSER": SecretStr("dump-1")})
     with pytest.raises(ClusterError, match="prod's login has changed since the toolbox was started"):
         found(ToolboxFolder(earlier, folder.path), prod, programs.major)
 
