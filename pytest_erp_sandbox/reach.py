@@ -15,10 +15,9 @@ from .postgres.connection import answers, connection_parameters, dsn_of
 
 if TYPE_CHECKING:
     from .cluster.access import Rule
-    from .cluster.api import Cluster
+    from .cluster.api import Cluster, PodReference
     from .cluster.claim import GoldenClaim
     from .cluster.documents import ProdDocuments, SandboxDocuments
-    from .cluster.exec import PodReference
     from .cluster.workload import Workload
     from .postgres.connection import Address
     from .progress import Progress
@@ -351,7 +350,7 @@ def _documents_workload(place: SandboxSettings, documents: DocumentsSettings) ->
 
 
 def _pod(settings: Settings, workload: Workload, documents: DocumentsSettings) -> PodReference:
-    from .cluster.exec import PodReference
+    from .cluster.api import PodReference
     from .cluster.workload import ready_pod
 
     name = ready_pod(cluster_of(settings), workload)

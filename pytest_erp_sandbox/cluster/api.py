@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from kubernetes.client import ApiException
 
 from ..errors import ClusterError
 
-__all__ = ["LABEL", "Cluster", "ask", "await_condition", "connect_cluster", "open_stream"]
+__all__ = ["LABEL", "Cluster", "PodReference", "ask", "await_condition", "connect_cluster", "open_stream"]
 
 LABEL = "app.kubernetes.io/managed-by"
 """Marks whatever is made here, with the value ``erp-sandbox``: it can be found when its maker was killed."""
@@ -31,6 +34,24 @@ _OPENING = 60.0
 
 _BEAT = 0.3
 """Seconds from one look at a pod to the next."""
+
+
+@dataclass(frozen=True)
+class PodReference:
+    """A container of a pod.
+
+    Attributes:
+        namespace: where it is.
+        name: the pod.
+        container: which of its containers; None where it has but one.
+    """
+
+    namespace: str
+    name: str
+    container: str | None = None
+
+    def __str__(self) -> str:
+        return f"pod {self.namespace}/{self.name}"
 
 
 class Cluster:
@@ -47,6 +68,17 @@ class Cluster:
         self.apps = client.AppsV1Api(api)
         self.authorization = client.AuthorizationV1Api(api)
         self.storage = client.StorageV1Api(api)
+        self._version = client.VersionApi(api)
+
+    @cached_property
+    def hands_frames_on(self) -> bool:
+        """Whether a stream's frames reach the container runtime as they are sent: not where 1.30 translates them."""
+        try:
+            version = self._version.get_code(_request_timeout=_TIMEOUT).git_version
+        except (ApiException, urllib3.exceptions.HTTPError, ValueError):
+            return False
+        numbers = re.match(r"v(\d+)\.(\d+)", version)
+        return numbers is not None and (int(numbers[1]), int(numbers[2])) < (1, 30)
 
     def own_client(self) -> client.CoreV1Api:
         """A client for one stream alone: the library changes a client while it opens a stream with it."""

@@ -10,8 +10,8 @@ from itertools import product
 from typing import Any
 
 from ..errors import ClusterError, NotASandboxError, SettingsError
-from .api import Cluster, ask
-from .exec import Exec, PodReference, run_in_pod
+from .api import Cluster, PodReference, ask
+from .exec import Exec, run_in_pod
 from .tarstream import CheckedTar
 from .unpack import script, unpack
 

@@ -6,25 +6,20 @@ import json
 import select
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
-
-from kubernetes.stream import stream
-from websocket import ABNF, WebSocketException
+from typing import Self
 
 from ..errors import ClusterError
-from .api import Cluster, open_stream
+from .api import Cluster, PodReference, open_stream
+from .spdy import open_spdy
+from .wire import STATUS, STDERR, STDOUT, Wire, open_websocket
 
-__all__ = ["Exec", "PodReference", "kept_open", "run_in_pod"]
-
-_STDIN, _STDOUT, _STDERR, _STATUS = range(4)
+__all__ = ["Exec", "kept_open", "run_in_pod"]
 
 _KEPT = 20_000
 """Bytes of stderr that are kept for the error."""
@@ -45,29 +40,10 @@ _STUCK = 600.0
 """Seconds that a command may go without reading what is written to it."""
 
 
-@dataclass(frozen=True)
-class PodReference:
-    """A container of a pod.
-
-    Attributes:
-        namespace: where it is.
-        name: the pod.
-        container: which of its containers; None where it has but one.
-    """
-
-    namespace: str
-    name: str
-    container: str | None = None
-
-    def __str__(self) -> str:
-        return f"pod {self.namespace}/{self.name}"
-
-
 class Exec:
     """A command that runs in a pod, for as long as this context.
 
-    The library's own reading takes time with the square of what comes (client 37), so frames are read here. All is done
-    in one thread at a time: Python's TLS sockets are not for two. Another one than it reads in may close it.
+    All is done in one thread at a time. Another one than it reads in may close it.
 
     Args:
         cluster: where the pod is.
@@ -93,12 +69,9 @@ class Exec:
         self._code: int | None = None
         self._heard = time.monotonic()
         self._asked: float | None = None
-        self._owed: deque[bytes] = deque()
         self._is_writing = False
         self._receiving, self._is_closed = threading.Lock(), False
-        self._socket = _open(cluster, pod, command, stdin=stdin)
-        # The library would answer a ping at once, in the middle of whatever is being written.
-        self._socket.pong = self._owed.append
+        self._wire = _open(cluster, pod, command, stdin=stdin)
 
     def __enter__(self) -> Self:
         return self
@@ -111,10 +84,10 @@ class Exec:
         self._is_closed = True
         if not self._receiving.acquire(timeout=2 * _BEAT):
             with suppress(OSError):
-                self._socket.sock.shutdown(socket.SHUT_RDWR)  # ends what waits for the rest of a frame
+                self._wire.sock.shutdown(socket.SHUT_RDWR)  # ends what waits for the rest of a frame
             self._receiving.acquire()
-        with suppress(OSError, WebSocketException):
-            self._socket.close(timeout=0)
+        with suppress(OSError):
+            self._wire.close()
         self._receiving.release()
 
     def output(self) -> Iterator[memoryview]:
@@ -126,8 +99,11 @@ class Exec:
         while self._code is None or self._output:
             if not self._output:
                 self._receive(_BEAT)
-            while self._output:
-                yield self._output.popleft()
+            # At once: frames are small, and whoever looks at the pieces has something to do for each.
+            if self._output:
+                pieces = b"".join(self._output)
+                self._output.clear()
+                yield memoryview(pieces)
 
     def write(self, data: bytes) -> None:
         """Write to the command's stdin.
@@ -138,7 +114,7 @@ class Exec:
         Raises:
             ClusterError: it has ended, or the connection was lost.
         """
-        frame = memoryview(_frame(bytes([_STDIN]) + data))
+        frame = memoryview(self._wire.framed(data))
         self._is_writing, progressed = True, time.monotonic()
         while frame:
             # Not only written: a command that ends reads nothing any more, and that must be heard.
@@ -193,27 +169,25 @@ class Exec:
         self._is_readable(patience)
         while self._code is None and len(self._output) < _READ_AT_ONCE and self._is_readable(0):
             try:
-                kind, frame = self._socket.recv_data_frame(control_frame=True)
-            except (OSError, WebSocketException) as error:
+                received = self._wire.receive()
+            except OSError as error:
                 raise self._lost(error) from None
             self._heard, self._asked = time.monotonic(), None
-            if kind == ABNF.OPCODE_CLOSE:
-                raise self._lost(None)
-            if kind in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) and len(frame.data) > 1:
-                self._take_in(frame.data[0], memoryview(frame.data)[1:])
+            for channel, data in received:
+                self._take_in(channel, data)
         if not self._is_writing:
             self._keep_alive()
 
     def _take_in(self, channel: int, data: memoryview) -> None:
-        if channel == _STDOUT:
+        if channel == STDOUT:
             self._output.append(data)
-        elif channel == _STDERR:
+        elif channel == STDERR:
             self._listen(bytes(data))
-        elif channel == _STATUS:
+        elif channel == STATUS:
             self._code = _exit_code(bytes(data), self.pod)
 
     def _is_readable(self, patience: float) -> bool:
-        connection = self._socket.sock
+        connection = self._wire.sock
         # What TLS has read ahead, no poll() shows.
         if isinstance(connection, ssl.SSLSocket) and connection.pending():
             return True
@@ -221,7 +195,7 @@ class Exec:
 
     def _send(self, data: memoryview) -> int:
         """Send as much as can be sent now; wait a little for that."""
-        connection = self._socket.sock
+        connection = self._wire.sock
         connection.settimeout(0)
         try:
             return int(connection.send(data))
@@ -235,19 +209,18 @@ class Exec:
 
     def _poll(self, events: int, patience: float) -> int:
         poll = select.poll()
-        poll.register(self._socket.sock, events)
+        poll.register(self._wire.sock, events)
         return next((event for _, event in poll.poll(patience * 1000)), 0)
 
     def _keep_alive(self) -> None:
         """Answer the other end's pings; send one where it was silent for long. Never in the middle of a frame."""
         now = time.monotonic()
         try:
-            while self._owed:
-                self._socket.send(self._owed.popleft(), ABNF.OPCODE_PONG)
+            self._wire.answer()
             if self._asked is None and now - self._heard > _SILENCE:
-                self._socket.ping()
+                self._wire.ping()
                 self._asked = now
-        except (OSError, WebSocketException) as error:
+        except OSError as error:
             raise self._lost(error) from None
         if self._asked is not None and now - self._asked > _LOST:
             raise self._lost(None)
@@ -303,39 +276,14 @@ def run_in_pod(cluster: Cluster, pod: PodReference, command: Sequence[str], *, d
     return output.decode(errors="surrogateescape")
 
 
-def _frame(payload: bytes) -> bytes:
-    """A binary frame of a client's, as RFC 6455 (5.2) has it.
+def _open(cluster: Cluster, pod: PodReference, command: Sequence[str], *, stdin: bool) -> Wire:
+    def run() -> Wire:
+        wire = open_spdy(cluster, pod, command, stdin=stdin) if cluster.hands_frames_on else None
+        return wire or open_websocket(cluster, pod, command, stdin=stdin)
 
-    Large ones are masked with zeros, that is not at all: masks keep web pages from speaking to proxies, which is
-    nothing that a program inside of TLS can do, and applying them takes most of the time of sending.
-    """
-    if len(payload) < 1 << 16:
-        return bytes(ABNF.create_frame(payload, ABNF.OPCODE_BINARY).format())
-    fin_and_opcode, masked_and_64_bit_length = 0x80 | ABNF.OPCODE_BINARY, 0x80 | 127
-    header = struct.pack(">BBQ4x", fin_and_opcode, masked_and_64_bit_length, len(payload))
-    return header + payload
-
-
-def _open(cluster: Cluster, pod: PodReference, command: Sequence[str], *, stdin: bool) -> Any:
-    options: dict[str, Any] = {} if pod.container is None else {"container": pod.container}
-    running = open_stream(
-        lambda: stream(
-            cluster.own_client().connect_get_namespaced_pod_exec,
-            pod.name,
-            pod.namespace,
-            command=list(command),
-            stdin=stdin,
-            stdout=True,
-            stderr=True,
-            tty=False,
-            binary=True,
-            _preload_content=False,
-            **options,
-        ),
-        doing=f"running a program in {pod} (verbs get and create on pods/exec)",
-    )
-    running.sock.settimeout(_LOST)
-    return running.sock
+    wire: Wire = open_stream(run, doing=f"running a program in {pod} (verbs get and create on pods/exec)")
+    wire.sock.settimeout(_LOST)
+    return wire
 
 
 def _exit_code(status: bytes, pod: PodReference) -> int:

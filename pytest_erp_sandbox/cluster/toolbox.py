@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from ..errors import ClusterError
 from ..progress import human_size
-from .api import LABEL, Cluster, ask, await_condition
-from .exec import Exec, PodReference, kept_open, run_in_pod
+from .api import LABEL, Cluster, PodReference, ask, await_condition
+from .exec import Exec, kept_open, run_in_pod
 from .volume import require_usable
 
 __all__ = [

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..errors import ClusterError
 from .ahead import read_ahead
-from .api import Cluster
-from .exec import Exec, PodReference
+from .api import Cluster, PodReference
+from .exec import Exec
 
 __all__ = ["archive_of", "script", "unpack"]
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import yaml
 from kubernetes import client, utils
 from kubernetes.client import ApiException
 
-from pytest_erp_sandbox.cluster.api import Cluster, connect_cluster
-from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.api import Cluster, PodReference, connect_cluster
+from pytest_erp_sandbox.cluster.exec import run_in_pod
 from pytest_erp_sandbox.cluster.workload import Workload, await_ready
 
 KUBECONFIG = os.environ.get("ERP_SANDBOX_TEST_KUBECONFIG", "")
@@ -41,6 +41,12 @@ class Kubernetes:
     prod: str
     sandbox: str
     applied: list[Any] = field(default_factory=list)
+
+    def spoken_to(self, *, spdy: bool) -> Kubernetes:
+        """The same, spoken to as if it handed streams' frames on, or did not."""
+        cluster = connect_cluster(Path(KUBECONFIG))
+        cluster.hands_frames_on = spdy
+        return replace(self, cluster=cluster)
 
     def pod(self, namespace: str, name: str, image: str = IMAGE, volumes: Sequence[Any] = (), **spec: Any) -> str:
         """Start a pod that sleeps, and await it; ``spec`` is added to its only container's."""

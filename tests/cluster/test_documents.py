@@ -14,6 +14,7 @@ import pytest
 
 from pytest_erp_sandbox import ClusterError, NotASandboxError, SettingsError
 from pytest_erp_sandbox.cluster import documents
+from pytest_erp_sandbox.cluster.api import PodReference
 from pytest_erp_sandbox.cluster.documents import (
     MARKER,
     ProdDocuments,
@@ -21,7 +22,7 @@ from pytest_erp_sandbox.cluster.documents import (
     adopt_documents,
     sync_documents,
 )
-from pytest_erp_sandbox.cluster.exec import Exec, PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.exec import Exec, run_in_pod
 from pytest_erp_sandbox.cluster.golden_documents import put_back
 
 from .kubernetes import BUSYBOX, IMAGE, Kubernetes, until
@@ -88,11 +89,26 @@ class Ends:
 
 @pytest.fixture(
     scope="module",
-    params=[(IMAGE, IMAGE), (IMAGE, BUSYBOX), (BUSYBOX, IMAGE), (BUSYBOX, BUSYBOX)],
-    ids=["gnu-gnu", "gnu-busybox", "busybox-gnu", "busybox-busybox"],
+    params=[
+        (IMAGE, IMAGE, True),
+        (IMAGE, BUSYBOX, True),
+        (BUSYBOX, IMAGE, True),
+        (BUSYBOX, BUSYBOX, True),
+        (IMAGE, BUSYBOX, False),
+        (BUSYBOX, IMAGE, False),
+    ],
+    ids=[
+        "gnu-gnu",
+        "gnu-busybox",
+        "busybox-gnu",
+        "busybox-busybox",
+        "gnu-busybox-by-websocket",
+        "busybox-gnu-by-websocket",
+    ],
 )
 def each_ends(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Ends:
-    return Ends(kubernetes, request.param)
+    *images, spdy = request.param
+    return Ends(kubernetes.spoken_to(spdy=spdy), (images[0], images[1]))
 
 
 @pytest.fixture(scope="module")

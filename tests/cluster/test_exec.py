@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 from kubernetes import client
 
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster import api
-from pytest_erp_sandbox.cluster.api import Cluster
-from pytest_erp_sandbox.cluster.exec import Exec, PodReference, kept_open, run_in_pod
+from pytest_erp_sandbox.cluster import exec as exec_
+from pytest_erp_sandbox.cluster.api import Cluster, PodReference
+from pytest_erp_sandbox.cluster.exec import Exec, kept_open, run_in_pod
 
 from .kubernetes import IMAGE, Kubernetes, until
 
@@ -23,6 +26,55 @@ from .kubernetes import IMAGE, Kubernetes, until
 @pytest.fixture(scope="module")
 def pod(kubernetes: Kubernetes) -> PodReference:
     return PodReference(kubernetes.sandbox, kubernetes.pod(kubernetes.sandbox, "exec", IMAGE))
+
+
+@pytest.fixture(params=["SpdyWire", "WebSocketWire"])
+def cluster(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Cluster:
+    """The same Kubernetes, spoken to as if it were old, or new."""
+    return kubernetes.spoken_to(spdy=request.param == "SpdyWire").cluster
+
+
+def test_each_wire_is_what_it_is_called(cluster: Cluster, pod: PodReference, request: pytest.FixtureRequest) -> None:
+    with Exec(cluster, pod, ["true"]) as running:
+        assert type(running._wire).__name__ == request.node.callspec.params["cluster"]
+        assert running.wait() == 0
+
+
+def test_streams_come_whole_and_apart(cluster: Cluster, pod: PodReference) -> None:
+    script = r"head -c 3000000 /dev/zero; echo trouble >&2; printf '\377the end'; exit 7"
+    with Exec(cluster, pod, ["sh", "-c", script]) as running:
+        output = b"".join(running.output())
+        assert running.wait() == 7
+    assert output == bytes(3_000_000) + b"\xffthe end"
+    assert running.said == "trouble\n"
+
+
+def test_what_is_written_is_read(cluster: Cluster, pod: PodReference) -> None:
+    written = os.urandom(3_000_001)
+    with Exec(cluster, pod, ["sh", "-c", f"head -c {len(written)} | md5sum"], stdin=True) as running:
+        for begin in range(0, len(written), 1 << 16):
+            running.write(written[begin : begin + (1 << 16)])
+        said = b"".join(running.output()).decode()
+        assert running.wait() == 0
+    assert said.split()[0] == hashlib.md5(written, usedforsecurity=False).hexdigest()
+
+
+def test_a_command_that_is_silent_for_long_is_asked_whether_it_is_there(
+    cluster: Cluster, pod: PodReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec_, "_SILENCE", 0.5)
+    monkeypatch.setattr(exec_, "_LOST", 2.0)
+    asked: list[float] = []
+    with Exec(cluster, pod, ["sh", "-c", "sleep 5; exit 4"]) as running:
+        ping = running._wire.ping
+
+        def pings() -> None:
+            asked.append(time.monotonic())
+            ping()
+
+        monkeypatch.setattr(running._wire, "ping", pings)
+        assert running.wait() == 4
+    assert len(asked) > 2  # so each was answered
 
 
 def functions(thread: threading.Thread) -> list[str]:
@@ -36,7 +88,7 @@ def functions(thread: threading.Thread) -> list[str]:
 
 @pytest.mark.parametrize("command", ["sleep 60", "cat /dev/zero"], ids=["silent", "speaking"])
 def test_it_is_closed_only_when_no_other_thread_reads_from_it(
-    kubernetes: Kubernetes, pod: PodReference, monkeypatch: pytest.MonkeyPatch, command: str
+    cluster: Cluster, pod: PodReference, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     said: list[str] = []
     at_the_end: list[list[str]] = []
@@ -48,31 +100,31 @@ def test_it_is_closed_only_when_no_other_thread_reads_from_it(
         except ClusterError as error:
             said.append(str(error))
 
-    with Exec(kubernetes.cluster, pod, ["sh", "-c", command]) as running:
+    with Exec(cluster, pod, ["sh", "-c", command]) as running:
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         until(lambda: "_is_readable" in functions(reader), "the thread reads")
-        close = running._socket.close
+        close = running._wire.close
 
-        def closes(**options: Any) -> None:
+        def closes() -> None:
             at_the_end.append(functions(reader))
-            close(**options)
+            close()
 
-        monkeypatch.setattr(running._socket, "close", closes)
+        monkeypatch.setattr(running._wire, "close", closes)
     assert len(at_the_end) == 1
-    assert not {"_is_readable", "recv_data_frame"}.intersection(at_the_end[0])
+    assert not {"_is_readable", "receive"}.intersection(at_the_end[0])
     reader.join(10)
     assert not reader.is_alive()
     assert "was lost before the end" in said[0]
-    assert run_in_pod(kubernetes.cluster, pod, ["echo", "next"], doing="the test") == "next\n"
+    assert run_in_pod(cluster, pod, ["echo", "next"], doing="the test") == "next\n"
 
 
-def test_that_a_command_which_is_kept_open_has_ended_is_known(kubernetes: Kubernetes, pod: PodReference) -> None:
-    waiting = Exec(kubernetes.cluster, pod, ["sh", "-c", "echo $$ >/waits; exec sleep 1000"])
+def test_that_a_command_which_is_kept_open_has_ended_is_known(cluster: Cluster, pod: PodReference) -> None:
+    waiting = Exec(cluster, pod, ["sh", "-c", "rm -f /waits; echo $$ >/waits; exec sleep 1000"])
     with waiting, kept_open(waiting) as still_runs:
         kill = ["sh", "-c", "until [ -s /waits ]; do sleep 0.1; done; kill $(cat /waits)"]
         assert still_runs()
-        run_in_pod(kubernetes.cluster, pod, kill, doing="the test")
+        run_in_pod(cluster, pod, kill, doing="the test")
         until(lambda: not still_runs(), "its end is known", patience=5)
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from pytest_erp_sandbox import ClusterError, NotASandboxError
 from pytest_erp_sandbox.cluster import golden_documents
-from pytest_erp_sandbox.cluster.api import Cluster
+from pytest_erp_sandbox.cluster.api import Cluster, PodReference
 from pytest_erp_sandbox.cluster.documents import MARKER, ProdDocuments, SandboxDocuments
-from pytest_erp_sandbox.cluster.exec import PodReference
 from pytest_erp_sandbox.cluster.golden_documents import keep_golden, put_back
 from pytest_erp_sandbox.cluster.unpack import script
 from pytest_erp_sandbox.listing import Listing

@@ -1,7 +1,7 @@
-"""Commands by either protocol of exec.
+"""Commands by either protocol of exec, over a websocket.
 
-The server here stands for an API server of Kubernetes 1.30 or newer, which speaks the newer protocol; the Kubernetes of
-the other tests may know the older one alone.
+The server here stands for an API server of Kubernetes 1.30 or newer, which speaks the newer protocol; and for an older
+one behind what does not let SPDY through. The Kubernetes of the other tests may know the older protocol alone.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from subprocess import PIPE, Popen
-from typing import IO
+from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from kubernetes import client
+from kubernetes.client import VersionInfo
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 import pytest_erp_sandbox.cluster.unpack
 from pytest_erp_sandbox import ClusterError
-from pytest_erp_sandbox.cluster.api import Cluster
-from pytest_erp_sandbox.cluster.exec import Exec, PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.api import Cluster, PodReference
+from pytest_erp_sandbox.cluster.exec import Exec, run_in_pod
 from pytest_erp_sandbox.cluster.unpack import unpack
 
 POD = PodReference("erp-sandbox", "web")
@@ -81,10 +84,26 @@ def protocol(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def cluster(protocol: str) -> Iterator[Cluster]:
+def version() -> str:
+    return "v1.36.1"
+
+
+@pytest.fixture
+def cluster(protocol: str, version: str) -> Iterator[Cluster]:
     spoken.clear()
-    protocols = [Subprotocol(protocol)]
-    with serve(run_here, "127.0.0.1", 0, subprotocols=protocols, max_size=None, compression=None) as server:
+
+    def answer(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path != "/version/":
+            return None  # it becomes a websocket
+        body = dict.fromkeys(VersionInfo.attribute_map.values(), "") | {"gitVersion": version}
+        response = connection.respond(HTTPStatus.OK, json.dumps(body))
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        return response
+
+    # A POST, with which SPDY begins, it refuses by itself.
+    options: dict[str, Any] = {"subprotocols": [Subprotocol(protocol)], "max_size": None, "compression": None}
+    with serve(run_here, "127.0.0.1", 0, process_request=answer, **options) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         port = server.socket.getsockname()[1]
         yield Cluster(client.Configuration(host=f"http://127.0.0.1:{port}"))
@@ -95,6 +114,30 @@ def test_output_and_exit_code_come_back(cluster: Cluster, protocol: str) -> None
     with pytest.raises(ClusterError, match=r"a test in pod erp-sandbox/web failed \(exit code 3\): no luck"):
         run_in_pod(cluster, POD, ["sh", "-c", "echo no luck >&2; exit 3"], doing="a test")
     assert spoken == [protocol] * 2
+
+
+@pytest.mark.parametrize(
+    ("version", "does"),
+    [
+        ("v1.20.2", True),
+        ("v1.29.15+k3s1", True),
+        ("v1.30.0", False),
+        ("v1.33.4-gke.1000", False),
+        ("v2.0.0", False),
+        ("devel", False),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["v4.channel.k8s.io"])
+def test_a_server_hands_frames_on_if_it_is_older_than_1_30(cluster: Cluster, does: bool) -> None:
+    assert cluster.hands_frames_on is does
+
+
+@pytest.mark.parametrize("version", ["v1.29.1"])
+@pytest.mark.parametrize("protocol", ["v4.channel.k8s.io"])
+def test_where_spdy_is_refused_a_websocket_takes_its_place(cluster: Cluster, protocol: str) -> None:
+    assert cluster.hands_frames_on
+    assert run_in_pod(cluster, POD, ["echo", "done"], doing="a test") == "done\n"
+    assert spoken == [protocol]
 
 
 def test_an_archive_is_unpacked(cluster: Cluster, protocol: str, tmp_path: Path) -> None:

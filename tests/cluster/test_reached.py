@@ -11,7 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from pytest_erp_sandbox import ClusterError
-from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.api import PodReference
+from pytest_erp_sandbox.cluster.exec import run_in_pod
 from pytest_erp_sandbox.cluster.workload import Workload, ready_pod
 from pytest_erp_sandbox.postgres.connection import ProdDatabase
 from pytest_erp_sandbox.preflight import Finding, Status, preflight

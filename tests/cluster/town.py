@@ -27,7 +27,8 @@ from kubernetes.dynamic.resource import Resource
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
-from pytest_erp_sandbox.cluster.exec import PodReference, run_in_pod
+from pytest_erp_sandbox.cluster.api import PodReference
+from pytest_erp_sandbox.cluster.exec import run_in_pod
 from pytest_erp_sandbox.cluster.forward import forwarded
 from pytest_erp_sandbox.cluster.workload import Workload, await_ready, ready_pod
 from pytest_erp_sandbox.demo.estate import Estate, build_estate
