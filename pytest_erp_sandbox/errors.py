@@ -41,7 +41,7 @@ class PreflightError(ErpSandboxError):
 
 
 class NotASandboxError(ErpSandboxError):
-    """A database was about to be wiped that is not known to be a sandbox."""
+    """Something was about to be wiped or changed that is not known to be a sandbox's."""
 
 
 class PostgresError(ErpSandboxError):

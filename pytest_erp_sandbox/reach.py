@@ -199,6 +199,7 @@ def erp_down(settings: Settings, place: SandboxSettings, on_wait: Callable[[str]
     If its URL answered before, that is awaited afterwards, too.
 
     Raises:
+        NotASandboxError: it is in prod's namespace.
         ClusterError: it may not be scaled, its pods do not end, or do not become ready again.
     """
     if place.erp.workload is None:
@@ -219,6 +220,7 @@ def erp_up(settings: Settings, place: SandboxSettings, on_wait: Callable[[str], 
     """Put back what a killed run has left scaled to 0; returns to how many pods, or None where nothing was left.
 
     Raises:
+        NotASandboxError: it is in prod's namespace.
         ClusterError: it may not be scaled, or does not become ready.
     """
     if place.erp.workload is None:

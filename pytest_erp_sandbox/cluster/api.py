@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +19,18 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client import ApiException
 
-from ..errors import ClusterError
+from ..errors import ClusterError, NotASandboxError
 
-__all__ = ["LABEL", "Cluster", "PodReference", "ask", "await_condition", "connect_cluster", "open_stream"]
+__all__ = [
+    "LABEL",
+    "Cluster",
+    "PodReference",
+    "ask",
+    "await_condition",
+    "connect_cluster",
+    "open_stream",
+    "refuse_prods",
+]
 
 LABEL = "app.kubernetes.io/managed-by"
 """Marks whatever is made here, with the value ``erp-sandbox``: it can be found when its maker was killed."""
@@ -119,6 +128,25 @@ def _has_kubeconfig() -> bool:
     """Whether any of the files is there that the library would read."""
     named = config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep)
     return any(Path(file).expanduser().exists() for file in named if file)
+
+
+def refuse_prods(what: object, namespace: str, prods: Collection[str], never: str) -> None:
+    """Stop where something that is to be the sandbox's is in a namespace of prod's.
+
+    Args:
+        what: it is.
+        namespace: where it is.
+        prods: prod's namespaces.
+        never: what is never done there, such as ``scaled``.
+
+    Raises:
+        NotASandboxError: it is in one of them.
+    """
+    if namespace in prods:
+        raise NotASandboxError(
+            f"{what} is in prod's namespace, where nothing is ever {never}; nothing was changed",
+            hint="Let the sandbox, its ERP and its golden dumps have a namespace of their own.",
+        )
 
 
 def ask(call: Callable[..., Any], *arguments: Any, doing: str, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from ..errors import ClusterError, NotASandboxError, SettingsError
-from .api import Cluster, PodReference, ask
+from .api import Cluster, PodReference, ask, refuse_prods
 from .exec import Exec, run_in_pod
 from .tarstream import CheckedTar
 from .unpack import script, unpack
@@ -20,7 +20,6 @@ __all__ = [
     "ProdDocuments",
     "SandboxDocuments",
     "adopt_documents",
-    "refuse_prod",
     "refuse_scattered",
     "require_marker_of",
     "sh",
@@ -100,7 +99,7 @@ def adopt_documents(
         NotASandboxError: it is in prod's namespace, is prod's or shares files with it, or is marked as somebody else's.
         ClusterError: the folder is not there, or cannot be written, or each pod has another.
     """
-    refuse_prod(sandbox, prods)
+    refuse_prods(sandbox, sandbox.pod.namespace, prods, "written")
     refuse_scattered(cluster, sandbox)
     if prod is not None:
         _refuse_same(cluster, prod, sandbox)
@@ -134,7 +133,7 @@ def sync_documents(
         ClusterError: either end failed, what arrived is not what was sent, an entry would lead out of its folder, or
             one pod's documents are not all of them.
     """
-    refuse_prod(sandbox, prods)
+    refuse_prods(sandbox, sandbox.pod.namespace, prods, "written")
     for place in (prod, sandbox):
         refuse_scattered(cluster, place)
     _refuse_same(cluster, prod, sandbox)
@@ -180,16 +179,6 @@ def _require_success(source: Exec, prod: ProdDocuments) -> None:
     if code == 1 and _CHANGED.search(source.said):
         raise _ChangedMeanwhileError(failed, hint="Prod's ERP wrote meanwhile, each time: run again at a quieter hour.")
     raise ClusterError(failed, hint="See documents.path and documents.folders; tar must be in prod's image.")
-
-
-def refuse_prod(sandbox: SandboxDocuments, prods: Collection[str]) -> None:
-    """Stop where the documents are in prod's namespace.
-
-    Raises:
-        NotASandboxError: they are.
-    """
-    if sandbox.pod.namespace in prods:
-        raise NotASandboxError(f"{sandbox} is in prod's namespace, where nothing is ever written; nothing was changed")
 
 
 def refuse_scattered(cluster: Cluster, place: _Documents) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 from ..errors import ClusterError
 from ..listing import Listing, Step, differences, read_listing, steps_back
-from .api import Cluster
-from .documents import SandboxDocuments, refuse_prod, refuse_scattered, require_marker_of, sh, sh_command
+from .api import Cluster, refuse_prods
+from .documents import SandboxDocuments, refuse_scattered, require_marker_of, sh, sh_command
 from .exec import Exec
 from .unpack import script
 
@@ -48,7 +48,7 @@ def put_back(cluster: Cluster, sandbox: SandboxDocuments, prods: Collection[str]
         ClusterError: there is no golden copy, or it is one of other folders; they are not what they were; or one pod's
             are not all of them.
     """
-    refuse_prod(sandbox, prods)
+    refuse_prods(sandbox, sandbox.pod.namespace, prods, "written")
     refuse_scattered(cluster, sandbox)
     golden, found = _look(cluster, sandbox)
     steps = steps_back(golden, found)

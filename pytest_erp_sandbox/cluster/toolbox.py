@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from ..errors import ClusterError
 from ..progress import human_size
-from .api import LABEL, Cluster, PodReference, ask, await_condition
+from .api import LABEL, Cluster, PodReference, ask, await_condition, refuse_prods
 from .exec import Exec, kept_open, run_in_pod
 from .volume import require_usable
 
@@ -199,13 +199,10 @@ def toolbox(
         on_wait: is told what is waited for.
 
     Raises:
-        ClusterError: the claim cannot be used, or the pod does not start; the message says what it waits for.
+        NotASandboxError: the claim is prod's.
+        ClusterError: it cannot be used, or the pod does not start; the message says what it waits for.
     """
-    if namespace in prods:
-        raise ClusterError(
-            f"PVC {namespace}/{claim} is in prod's namespace, where nothing is ever started; nothing was changed",
-            hint="Let the sandbox, and its golden dumps, have a namespace of their own.",
-        )
+    refuse_prods(f"PVC {namespace}/{claim}", namespace, prods, "started")
     require_usable(cluster, namespace, claim, on_wait)
     remove_orphans(cluster, namespace, logins=login is not None)
     name = f"erp-sandbox-toolbox-{secrets.token_hex(4)}"

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from ..errors import ClusterError, SettingsError
-from .api import Cluster, ask, await_condition
+from .api import Cluster, ask, await_condition, refuse_prods
 
 __all__ = ["READY_WITHIN", "REPLICAS", "Workload", "await_ready", "ready_pod", "recover", "scaled_down"]
 
@@ -87,10 +87,11 @@ def scaled_down(
         on_wait: is told what is waited for; and, after an error, what of this failed beside it.
 
     Raises:
+        NotASandboxError: it is in prod's namespace.
         ClusterError: it may not be scaled, or its pods do not end, or do not become ready again; after an error inside
             this is but a note of that one's.
     """
-    _refuse_prod(workload, prods)
+    refuse_prods(workload, workload.namespace, prods, "scaled")
     _read(cluster, workload)  # what is not there, or out of reach, is not to be put back for a minute
     try:
         if _scale_down(cluster, workload):
@@ -116,9 +117,10 @@ def recover(cluster: Cluster, workload: Workload, *, prods: Collection[str]) -> 
         The count of pods that it has again; None where there was nothing to recover.
 
     Raises:
+        NotASandboxError: it is in prod's namespace.
         ClusterError: it may not be scaled.
     """
-    _refuse_prod(workload, prods)
+    refuse_prods(workload, workload.namespace, prods, "scaled")
     return _scale_back(cluster, workload)
 
 
@@ -151,14 +153,6 @@ def ready_pod(cluster: Cluster, workload: Workload) -> str:
         if _is_ready(pod):
             return str(pod.metadata.name)
     raise ClusterError(f"{workload} has no pod that is ready", hint="Scale it up, or see what its pods wait for.")
-
-
-def _refuse_prod(workload: Workload, prods: Collection[str]) -> None:
-    if workload.namespace in prods:
-        raise ClusterError(
-            f"{workload} is in prod's namespace, where nothing is ever scaled; nothing was changed",
-            hint="Let the sandbox's ERP have a namespace of its own.",
-        )
 
 
 def _scale_down(cluster: Cluster, workload: Workload) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pytest_erp_sandbox import ClusterError
+from pytest_erp_sandbox import ClusterError, NotASandboxError
 from pytest_erp_sandbox.cluster.api import PodReference
 from pytest_erp_sandbox.cluster.exec import run_in_pod
 from pytest_erp_sandbox.cluster.workload import Workload, ready_pod
@@ -73,7 +73,7 @@ def test_no_toolbox_is_started_in_prods_namespace(kubernetes: Kubernetes, settin
     assert settings.sandbox is not None
     there = settings.sandbox.model_copy(update={"namespace": kubernetes.prod})
     with (
-        pytest.raises(ClusterError, match="is in prod's namespace, where nothing is ever started"),
+        pytest.raises(NotASandboxError, match="is in prod's namespace, where nothing is ever started"),
         golden_claim(settings.model_copy(update={"sandbox": there}), Progress()),
     ):
         pytest.fail("there is no toolbox")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_erp_sandbox import ClusterError
+from pytest_erp_sandbox import NotASandboxError
 from pytest_erp_sandbox.cluster.workload import Workload, await_ready
 from pytest_erp_sandbox.reach import erp_down
 from pytest_erp_sandbox.settings import Settings
@@ -68,7 +68,7 @@ def settings_of(prod: str, sandbox: str, url: str) -> Settings:
 def test_an_erp_that_the_settings_have_in_prods_namespace_is_refused(kubernetes: Kubernetes, erp: Workload) -> None:
     settings = settings_of(kubernetes.sandbox, kubernetes.sandbox, "http://127.0.0.1:1")
     with (
-        pytest.raises(ClusterError, match=r"Deployment .*/scaled is in prod's namespace"),
+        pytest.raises(NotASandboxError, match=r"Deployment .*/scaled is in prod's namespace"),
         erp_down(settings, settings.all_sandboxes[0], lambda _: None),
     ):
         pytest.fail("it is down")

@@ -14,7 +14,7 @@ import pytest
 import urllib3
 from kubernetes.client import ApiException
 
-from pytest_erp_sandbox import ClusterError, SettingsError
+from pytest_erp_sandbox import ClusterError, NotASandboxError, SettingsError
 from pytest_erp_sandbox.cluster import workload as workload_module
 from pytest_erp_sandbox.cluster.workload import REPLICAS, Workload, await_ready, ready_pod, recover, scaled_down
 
@@ -241,9 +241,9 @@ def test_the_next_run_puts_back_what_a_killed_run_left(kubernetes: Kubernetes, e
 
 def test_prods_namespace_is_refused_before_anything_is_changed(kubernetes: Kubernetes) -> None:
     prod = kubernetes.workload(kubernetes.prod, "erp")
-    with pytest.raises(ClusterError, match="prod's namespace"):
+    with pytest.raises(NotASandboxError, match="is in prod's namespace, where nothing is ever scaled"):
         scaled_down(kubernetes.cluster, prod, prods=[kubernetes.prod]).__enter__()
-    with pytest.raises(ClusterError, match="prod's namespace"):
+    with pytest.raises(NotASandboxError, match="is in prod's namespace, where nothing is ever scaled"):
         recover(kubernetes.cluster, prod, prods=[kubernetes.prod])
     assert state(kubernetes, prod) == (1, None)
 
