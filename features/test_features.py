@@ -14,3 +14,12 @@ def only_on_the_demos_erp(request: pytest.FixtureRequest) -> None:
     is_written = request.config.getoption("erp_sandbox_update_expected")
     if not is_written and not request.getfixturevalue("erp_sandbox_settings").demo:
         pytest.skip("its expected changes are the demo ERP's; --erp-sandbox-update-expected writes those of yours")
+
+
+@pytest.fixture(autouse=True)
+def only_where_prod_is_known(request: pytest.FixtureRequest) -> None:
+    """Skip ``@prod`` where no setting leads to prod: where an agent may run, none should."""
+    if request.node.get_closest_marker("prod") is None:
+        return
+    if request.getfixturevalue("erp_sandbox_settings").prod.database() is None:
+        pytest.skip("no setting leads to prod, which is as it should be here")

@@ -95,7 +95,7 @@ def scale_rules(workload: Workload) -> Iterator[Rule]:
 
 
 def exec_rules(namespace: str) -> Iterator[Rule]:
-    """What running a program in a pod takes: the client begins with a GET; servers from 1.35 on ask for both verbs."""
+    """What running a program in a pod takes: a websocket begins with a GET, SPDY with a POST; 1.35 asks for both."""
     yield Rule(namespace, "get", "pods/exec")
     yield Rule(namespace, "create", "pods/exec")
 

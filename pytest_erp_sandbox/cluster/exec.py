@@ -30,6 +30,9 @@ _BEAT = 1.0
 _READ_AT_ONCE = 64
 """Pieces of output that are read before they are handed on."""
 
+_WRITTEN_AT_ONCE = 1 << 20
+"""Bytes in a frame: more than 16 MiB do not fit into SPDY's, and some servers take no more than 32 MiB as one."""
+
 _SILENCE = 15.0
 """Seconds without a word after which the other end is asked for one (a ping)."""
 
@@ -114,7 +117,11 @@ class Exec:
         Raises:
             ClusterError: it has ended, or the connection was lost.
         """
-        frame = memoryview(self._wire.framed(data))
+        for begin in range(0, len(data), _WRITTEN_AT_ONCE):
+            self._write(self._wire.framed(data[begin : begin + _WRITTEN_AT_ONCE]))
+
+    def _write(self, whole: bytes) -> None:
+        frame = memoryview(whole)
         self._is_writing, progressed = True, time.monotonic()
         while frame:
             # Not only written: a command that ends reads nothing any more, and that must be heard.

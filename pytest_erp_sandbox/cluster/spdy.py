@@ -134,7 +134,10 @@ def open_spdy(cluster: Cluster, pod: PodReference, command: Sequence[str], *, st
     # Taken out of the library's hands, which close it. The server is never the first to speak: no frame can have been
     # read with the answer.
     connection, response.connection.sock = response.connection.sock, None
-    return SpdyWire(connection, channels)
+    try:
+        return SpdyWire(connection, channels)
+    except OSError:
+        return None
 
 
 def _frame(kind: int, payload: bytes) -> bytes:

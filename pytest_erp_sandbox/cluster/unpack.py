@@ -1,4 +1,4 @@
-"""Unpacking a tar stream in a pod, with constant memory; what arrived is compared before tar sees it."""
+"""Unpacking a tar stream in a pod, with constant memory; what arrived is compared with what was sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["archive_of", "script", "unpack"]
 
 _UNIT = 1 << 16
 _BATCH = 128 * _UNIT
-"""Bytes that are announced, checked and unpacked at once."""
+"""Bytes that are announced at once."""
 
 _BLOCK = 512
 """Bytes; an archive is made of such."""
@@ -31,7 +31,7 @@ _WHOLE, _DAMAGED = "whole\n", "what arrived is not what was sent"
 """What the receiving end says when all of it is unpacked, and when a checksum is another."""
 
 _PATIENCE = 600.0
-"""Seconds for unpacking what is still there when all is sent: two batches."""
+"""Seconds for unpacking what is still on its way when all is sent."""
 
 
 def script(name: str) -> str:
@@ -109,24 +109,26 @@ def _failed(folder: str, pod: PodReference, said: str) -> ClusterError:
 
 
 def _in_batches(pieces: Iterable[memoryview]) -> Iterator[tuple[bytes, bytes]]:
-    """The bytes of ``pieces`` in batches, each with its announcement: how many units, and their checksum.
+    """The bytes of ``pieces`` in batches, each with its announcement: how many units; at the end none, and a checksum.
 
-    The last is filled up with zeros, as tar archives may be; and then there is one of no units.
+    The last is filled up with zeros, as tar archives may be.
     """
+    # Against what gets lost or mixed up, not against forgers: sha256sum costs busybox as much as all the rest.
+    checksum = hashlib.md5(usedforsecurity=False)
+    for batch in _gathered(pieces):
+        checksum.update(batch)
+        yield f"{len(batch) // _UNIT}\n".encode(), batch
+    yield f"0 {checksum.hexdigest()}\n".encode(), b""
+
+
+def _gathered(pieces: Iterable[memoryview]) -> Iterator[bytes]:
     size, gathered = 0, list[memoryview]()
     for piece in pieces:
         while size + len(piece) >= _BATCH:
             missing = _BATCH - size
-            yield _announced(b"".join([*gathered, piece[:missing]]))
+            yield b"".join([*gathered, piece[:missing]])
             size, gathered, piece = 0, [], piece[missing:]
         size += len(piece)
         gathered.append(piece)
     if size:
-        yield _announced(b"".join(gathered).ljust(-(-size // _UNIT) * _UNIT, b"\0"))
-    yield b"0\n", b""
-
-
-def _announced(batch: bytes) -> tuple[bytes, bytes]:
-    # Against what gets lost or mixed up, not against forgers: sha256sum costs busybox as much as all the rest.
-    checksum = hashlib.md5(batch, usedforsecurity=False).hexdigest()
-    return f"{len(batch) // _UNIT} {checksum}\n".encode(), batch
+        yield b"".join(gathered).ljust(-(-size // _UNIT) * _UNIT, b"\0")

@@ -38,7 +38,8 @@ def _enough(settings: Settings) -> Finding:
 def _little(settings: Settings) -> Iterator[Finding]:
     from ..cluster.access import excess
 
-    if settings.refresh != "never" and settings.prod.database() is not None and settings.prod.namespace is None:
+    prods = prods_namespaces(settings)
+    if settings.refresh != "never" and settings.prod.database() is not None and not prods:
         yield Finding(
             _KNOWN,
             Status.FAILURE if settings.strict else Status.WARNING,
@@ -46,7 +47,7 @@ def _little(settings: Settings) -> Iterator[Finding]:
             "Set prod.namespace; where prod is in none of this cluster's, to a name that none of them has.",
             _CLUSTER,
         )
-    for namespace in sorted(prods_namespaces(settings)):
+    for namespace in sorted(prods):
         found = excess(cluster_of(settings), namespace, rules_in_prod(settings))
         if found:
             yield Finding(

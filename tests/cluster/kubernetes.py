@@ -27,6 +27,8 @@ KUBECONFIG = os.environ.get("ERP_SANDBOX_TEST_KUBECONFIG", "")
 IMAGE = os.environ.get("ERP_SANDBOX_TEST_IMAGE", "local/debian:1")
 """With GNU tar and PostgreSQL, server and client programs."""
 BUSYBOX = os.environ.get("ERP_SANDBOX_TEST_BUSYBOX", "local/busybox:1")
+WEBSOCKETS = bool(os.environ.get("ERP_SANDBOX_TEST_WEBSOCKETS"))
+"""Whether pods are reached as in Kubernetes from 1.30 on, where this one is older."""
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "kubernetes"
 
@@ -207,6 +209,8 @@ def running_kubernetes(prod: str = "", sandbox: str = "") -> Iterator[Kubernetes
     if not KUBECONFIG:
         pytest.skip("ERP_SANDBOX_TEST_KUBECONFIG does not say where a Kubernetes is (see CONTRIBUTING.md)")
     cluster = connect_cluster(Path(KUBECONFIG))
+    if WEBSOCKETS:
+        cluster.hands_frames_on = False
     mark = secrets.token_hex(3)
     kubernetes = Kubernetes(cluster, prod or f"erp-{mark}-prod", sandbox or f"erp-{mark}-sandbox")
     made = []

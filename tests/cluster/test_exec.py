@@ -49,11 +49,10 @@ def test_streams_come_whole_and_apart(cluster: Cluster, pod: PodReference) -> No
     assert running.said == "trouble\n"
 
 
-def test_what_is_written_is_read(cluster: Cluster, pod: PodReference) -> None:
-    written = os.urandom(3_000_001)
+def test_what_is_written_is_read_whatever_a_frame_may_hold(cluster: Cluster, pod: PodReference) -> None:
+    written = os.urandom(35_000_001)
     with Exec(cluster, pod, ["sh", "-c", f"head -c {len(written)} | md5sum"], stdin=True) as running:
-        for begin in range(0, len(written), 1 << 16):
-            running.write(written[begin : begin + (1 << 16)])
+        running.write(written)
         said = b"".join(running.output()).decode()
         assert running.wait() == 0
     assert said.split()[0] == hashlib.md5(written, usedforsecurity=False).hexdigest()

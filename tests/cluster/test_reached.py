@@ -186,3 +186,4 @@ def test_where_prods_namespace_is_not_said_it_is_warned_of_or_refused_when_that_
     assert found(strict=True) == [Status.FAILURE]
     assert found(refresh="never") == []
     assert found(prod=prod.model_copy(update={"namespace": "erp"})) == []
+    assert found(prod=prod.model_copy(update={"secret": "erp/erp-dump"})) == []

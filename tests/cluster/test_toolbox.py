@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster import toolbox as toolbox_module
 from pytest_erp_sandbox.cluster import volume as volume_module
+from pytest_erp_sandbox.cluster.api import PodReference
 from pytest_erp_sandbox.cluster.toolbox import LOGIN, Toolbox, ToolboxImage, remove_orphans, toolbox
 from pytest_erp_sandbox.cluster.volume import require_usable
 
@@ -217,6 +218,21 @@ def test_a_login_without_its_toolbox_is_found_by_its_label_and_removed(kubernete
     assert logins(kubernetes) == set()
     core: Any = kubernetes.cluster.core
     assert core.read_namespaced_secret("somebodys", kubernetes.sandbox).data
+
+
+def test_the_login_of_a_run_that_was_killed_while_its_pod_started_is_removed_although_the_pod_runs(
+    kubernetes: Kubernetes, golden: str
+) -> None:
+    body: Any = toolbox_module._pod("killed", golden, ToolboxImage(IMAGE), timedelta(hours=1), has_login=True)
+    made: Any = kubernetes.cluster.core.create_namespaced_pod(kubernetes.sandbox, body)
+    toolbox_module._make_secret(kubernetes.cluster, made.metadata, LOGIN_OF_PROD)
+    pod = PodReference(kubernetes.sandbox, "killed")
+    until(lambda: toolbox_module._not_running(kubernetes.cluster, pod) is None, "it runs")
+    told = list[str]()
+    assert remove_orphans(kubernetes.cluster, kubernetes.sandbox, on_left=told.append, logins=True) == []
+    assert any("killed is left: a run uses it" in each for each in told)  # as far as one can see
+    assert "killed" not in logins(kubernetes)
+    kubernetes.cluster.core.delete_namespaced_pod("killed", kubernetes.sandbox, grace_period_seconds=0)
 
 
 def test_containers_that_others_put_beside_it_neither_take_its_place_nor_keep_it(

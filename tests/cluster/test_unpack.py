@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -26,7 +27,11 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
 
 
 def announced(batch: bytes) -> bytes:
-    return f"{len(batch) >> 16} {hashlib.md5(batch, usedforsecurity=False).hexdigest()}\n".encode() + batch
+    return f"{len(batch) >> 16}\n".encode() + batch
+
+
+def end(*batches: bytes) -> bytes:
+    return f"0 {hashlib.md5(b''.join(batches), usedforsecurity=False).hexdigest()}\n".encode()
 
 
 def archive_of(*sizes: int) -> bytes:
@@ -42,18 +47,22 @@ def archive_of(*sizes: int) -> bytes:
 TWO = archive_of(_BATCH - 512, _BATCH - 512)
 """An archive whose second entry begins with a batch: what comes before is an archive, too."""
 
-FIRST, SECOND = announced(TWO[:_BATCH]), announced(TWO[_BATCH : 2 * _BATCH])
+BATCHES = TWO[:_BATCH], TWO[_BATCH : 2 * _BATCH], TWO[2 * _BATCH :].ljust(1 << 16, b"\0")
+FIRST, SECOND, THIRD = map(announced, BATCHES)
+END = end(*BATCHES)
 
+NOT_AS_SENT = "failed: what arrived is not what was sent\n"
 STREAMS = {
-    "whole": (FIRST + SECOND + announced(TWO[2 * _BATCH :].ljust(1 << 16, b"\0")) + b"0\n", "whole\n"),
-    "no end": (FIRST, "failed: what arrived is not what was sent\n"),
-    "cut in an announcement": (FIRST + SECOND[:3], "failed: what arrived is not what was sent\n"),
-    "a garbled announcement": (FIRST + b"x" + SECOND[1:] + b"0\n", "failed: what arrived is not what was sent\n"),
-    "an end that is none": (FIRST + b"x\n", "failed: what arrived is not what was sent\n"),
-    "a garbled batch": (
-        FIRST + SECOND[:99] + b"?" + SECOND[100:] + b"0\n",
-        "failed: what arrived is not what was sent\n",
-    ),
+    "whole": (FIRST + SECOND + THIRD + END, "whole\n"),
+    "no end": (FIRST, NOT_AS_SENT),
+    "cut in an announcement": (FIRST + SECOND[:3], NOT_AS_SENT),
+    "cut in a batch": (FIRST + SECOND[:99], NOT_AS_SENT),
+    "a garbled announcement": (FIRST + b"x" + SECOND[1:] + THIRD + END, NOT_AS_SENT),
+    "an end that is none": (FIRST + b"x\n", NOT_AS_SENT),
+    "a garbled byte in a file": (FIRST + SECOND[:9999] + b"??" + SECOND[10001:] + THIRD + END, NOT_AS_SENT),
+    "a batch that is not there": (FIRST + THIRD + END, NOT_AS_SENT),
+    "a batch that came twice": (FIRST + SECOND + THIRD + THIRD + END, NOT_AS_SENT),
+    "an end without a checksum": (FIRST + SECOND + THIRD + b"0\n", NOT_AS_SENT),
 }
 
 
@@ -66,18 +75,23 @@ def test_only_what_has_come_whole_is_said_to_be(shell: list[str], what: str, tmp
 
     assert done.stdout.decode().splitlines(keepends=True)[:1] == [answer]
     assert (done.returncode == 0) == (answer == "whole\n")
-    assert len(list((tmp_path / "new/tree").iterdir())) == (2 if answer == "whole\n" else 1)
+    assert answer != "whole\n" or len(list((tmp_path / "new/tree").iterdir())) == 2
 
 
-def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["md5sum", "tee", "dd", "tar"])
+def test_a_program_that_is_missing_is_named(tmp_path: Path, missing: str) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("mkdir", "dd", "cat", "tar", "rm"):
+    for name in {"mkdir", "dd", "cat", "tar", "tee", "md5sum"} - {missing}:
         (programs / name).symlink_to(str(shutil.which(name)))
     command = ["/bin/sh", "-c", script("receive"), "sh", str(tmp_path / "new")]
+    stream = FIRST + end(BATCHES[0])
 
     done = subprocess.run(
-        command, input=FIRST + b"0\n", capture_output=True, check=False, timeout=60, env={"PATH": str(programs)}
+        command, input=stream, capture_output=True, check=False, timeout=60, env={"PATH": str(programs)}
     )
 
-    assert done.stdout.decode().startswith("failed: md5sum: exit code 127")
+    said = done.stdout.decode()
+    assert re.match(rf"failed: .*{missing}.*: exit code 127: .*{missing}", said)
+    assert "whole" not in said
+    assert done.returncode != 0
