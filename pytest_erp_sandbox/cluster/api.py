@@ -18,6 +18,7 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 from kubernetes.client import ApiException
+from kubernetes.stream import ws_client
 
 from ..errors import ClusterError, NotASandboxError
 
@@ -37,6 +38,9 @@ LABEL = "app.kubernetes.io/managed-by"
 
 _TIMEOUT = (10, 60)
 """Seconds for connecting and for an answer: no call waits for ever."""
+
+_ASIDE = (5, 10)
+"""The same, where it may do without the answer."""
 
 _OPENING = 60.0
 """Seconds for opening a stream, from connecting to the answer."""
@@ -81,13 +85,18 @@ class Cluster:
 
     @cached_property
     def hands_frames_on(self) -> bool:
-        """Whether a stream's frames reach the container runtime as they are sent: not where 1.30 translates them."""
+        """Whether a websocket's frames reach the container runtime as they are sent.
+
+        From 1.30 on the server translates them, where it is asked for version 5 of the protocol; some versions of the
+        library ask for 4 alone.
+        """
+        if not hasattr(ws_client, "V5_CHANNEL_PROTOCOL"):
+            return True
         try:
-            version = self._version.get_code(_request_timeout=_TIMEOUT).git_version
-        except (ApiException, urllib3.exceptions.HTTPError, ValueError):
-            return False
-        numbers = re.match(r"v(\d+)\.(\d+)", version)
-        return numbers is not None and (int(numbers[1]), int(numbers[2])) < (1, 30)
+            version = re.match(r"v(\d+)\.(\d+)", self._version.get_code(_request_timeout=_ASIDE).git_version)
+        except (ApiException, urllib3.exceptions.HTTPError, ValueError, TypeError, AttributeError):
+            return False  # it does not say
+        return version is not None and (int(version[1]), int(version[2])) < (1, 30)
 
     def own_client(self) -> client.CoreV1Api:
         """A client for one stream alone: the library changes a client while it opens a stream with it."""
@@ -203,6 +212,8 @@ def open_stream(opening: Callable[[], Any], doing: str) -> Any:
         raise refusal(error, doing) from None
     except TimeoutError:
         pass
+    except OSError as error:
+        raise ClusterError(f"{doing}: the connection was lost: {error.strerror or error}", hint="Run again.") from None
     raise ClusterError(
         f"{doing}: the API server has not answered for {_OPENING:.0f} s",
         hint="Try it with kubectl.",

@@ -28,7 +28,7 @@ _BEAT = 1.0
 """Seconds that are waited at once."""
 
 _READ_AT_ONCE = 64
-"""Pieces of output that are read before they are handed on."""
+"""Pieces of output after which no more is read before they are handed on."""
 
 _WRITTEN_AT_ONCE = 1 << 20
 """Bytes in a frame: more than 16 MiB do not fit into SPDY's, and some servers take no more than 32 MiB as one."""
@@ -72,7 +72,7 @@ class Exec:
         self._code: int | None = None
         self._heard = time.monotonic()
         self._asked: float | None = None
-        self._is_writing = False
+        self._is_writing, self._is_unread = False, False
         self._receiving, self._is_closed = threading.Lock(), False
         self._wire = _open(cluster, pod, command, stdin=stdin)
 
@@ -102,7 +102,7 @@ class Exec:
         while self._code is None or self._output:
             if not self._output:
                 self._receive(_BEAT)
-            # At once: frames are small, and whoever looks at the pieces has something to do for each.
+            # Joined: looking at pieces of 7 KB costs more than reading them.
             if self._output:
                 pieces = b"".join(self._output)
                 self._output.clear()
@@ -111,8 +111,8 @@ class Exec:
     def write(self, data: bytes) -> None:
         """Write to the command's stdin.
 
-        It should read all of it, even when it fails: from a command that ends with stdin unread, older servers (seen
-        with 1.20) never send the exit code.
+        It should read all of it, even when it fails: of a command that ends with stdin unread, older servers (seen with
+        1.20) may never send the exit code, which ``wait`` waits for.
 
         Raises:
             ClusterError: it has ended, or the connection was lost.
@@ -132,7 +132,8 @@ class Exec:
                 frame, progressed = frame[sent:], time.monotonic()
             elif time.monotonic() - progressed > _STUCK:
                 raise self._lost(None)
-        self._is_writing = False
+        self._is_writing, self._is_unread = False, True
+        self._answer()
 
     @property
     def said_so_far(self) -> str:
@@ -179,7 +180,7 @@ class Exec:
                 received = self._wire.receive()
             except OSError as error:
                 raise self._lost(error) from None
-            self._heard, self._asked = time.monotonic(), None
+            self._heard, self._asked, self._is_unread = time.monotonic(), None, False
             for channel, data in received:
                 self._take_in(channel, data)
         if not self._is_writing:
@@ -221,16 +222,24 @@ class Exec:
 
     def _keep_alive(self) -> None:
         """Answer the other end's pings; send one where it was silent for long. Never in the middle of a frame."""
+        self._answer()
         now = time.monotonic()
         try:
-            self._wire.answer()
             if self._asked is None and now - self._heard > _SILENCE:
                 self._wire.ping()
                 self._asked = now
         except OSError as error:
             raise self._lost(error) from None
-        if self._asked is not None and now - self._asked > _LOST:
+        # What was asked waits behind what was written.
+        patience = _STUCK if self._is_unread else _LOST
+        if self._asked is not None and now - self._asked > patience:
             raise self._lost(None)
+
+    def _answer(self) -> None:
+        try:
+            self._wire.answer()
+        except OSError as error:
+            raise self._lost(error) from None
 
     def _listen(self, data: bytes) -> None:
         self.said = (self.said + data.decode(errors="replace"))[-_KEPT:]
@@ -285,8 +294,12 @@ def run_in_pod(cluster: Cluster, pod: PodReference, command: Sequence[str], *, d
 
 def _open(cluster: Cluster, pod: PodReference, command: Sequence[str], *, stdin: bool) -> Wire:
     def run() -> Wire:
-        wire = open_spdy(cluster, pod, command, stdin=stdin) if cluster.hands_frames_on else None
-        return wire or open_websocket(cluster, pod, command, stdin=stdin)
+        if not cluster.hands_frames_on:
+            return open_websocket(cluster, pod, command, stdin=stdin)
+        if (wire := open_spdy(cluster, pod, command, stdin=stdin)) is None:
+            wire = open_websocket(cluster, pod, command, stdin=stdin)
+            cluster.hands_frames_on = False  # it is no use to try that each time
+        return wire
 
     wire: Wire = open_stream(run, doing=f"running a program in {pod} (verbs get and create on pods/exec)")
     wire.sock.settimeout(_LOST)

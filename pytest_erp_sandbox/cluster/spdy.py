@@ -1,7 +1,7 @@
 """SPDY/3.1, as much of it as a command in a pod takes: for servers that hand frames on as they are.
 
-Until Kubernetes 1.30 those of a websocket reach the container runtime, which takes them apart byte by byte: containerd
-1.6 spends 13 s of a processor on a gigabyte that is sent, and 3 s where it comes as SPDY. No library speaks it.
+A websocket's are taken apart by the container runtime then, byte by byte: containerd 1.6 spends 13 s of a processor on
+a gigabyte that is sent, and 3 s where it comes as SPDY. No library speaks it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ __all__ = ["SpdyWire", "open_spdy"]
 
 _UPGRADE = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1", "X-Stream-Protocol-Version": "v4.channel.k8s.io"}
 _SWITCHED = 101
+_TIMEOUT = urllib3.Timeout(connect=10, read=20)
+"""Seconds for the answer: there is another way where it does not come."""
 
 _STREAMS = {STATUS: (1, "error"), STDIN: (3, "stdin"), STDOUT: (5, "stdout"), STDERR: (7, "stderr")}
 """The number of each, odd as a client's are, and what the server knows it by."""
@@ -36,6 +38,7 @@ _HEADER = struct.Struct(">II")
 _LENGTH = (1 << 24) - 1
 
 _PIECE = 1 << 18
+"""Bytes that are received at once, at most; TLS gives 16 KiB."""
 
 
 class SpdyWire:
@@ -48,15 +51,17 @@ class SpdyWire:
 
     def __init__(self, connection: socket.socket, channels: Sequence[int]) -> None:
         self.sock = connection
-        self._begun = bytearray()  # of a header; or of what is only of use as a whole
-        self._kind, self._left = 0, 0  # of the frame that is coming in
+        self._header, self._whole = bytearray(), bytearray()  # of a frame, as far as it has come
+        self._kind, self._left = 0, 0  # of that frame: what it is, and how many bytes are to come
         self._owed: deque[bytes] = deque()
         names = zlib.compressobj()  # without SPDY's dictionary, as zlib's header says
+        opening = []
         for number, name in (_STREAMS[channel] for channel in channels):
             pairs = b"".join(struct.pack(">I", len(text)) + text for text in (b"streamtype", name.encode()))
             block = names.compress(struct.pack(">I", 1) + pairs) + names.flush(zlib.Z_SYNC_FLUSH)
             # No other stream is associated with it, and none comes first.
-            connection.sendall(_frame(_SYN_STREAM, struct.pack(">IIH", number, 0, 0) + block))
+            opening.append(_frame(_SYN_STREAM, struct.pack(">IIH", number, 0, 0) + block))
+        connection.sendall(b"".join(opening))
 
     def receive(self) -> Sequence[tuple[int, memoryview]]:
         """See ``Wire``."""
@@ -65,13 +70,13 @@ class SpdyWire:
         received: list[tuple[int, memoryview]] = []
         while some:
             if not self._left:
-                missing = _HEADER.size - len(self._begun)
-                self._begun += some[:missing]
+                missing = _HEADER.size - len(self._header)
+                self._header += some[:missing]
                 some = some[missing:]
-                if len(self._begun) == _HEADER.size:
-                    self._kind, flags_and_length = _HEADER.unpack(self._begun)
+                if len(self._header) == _HEADER.size:
+                    self._kind, flags_and_length = _HEADER.unpack(self._header)
                     self._left = flags_and_length & _LENGTH
-                    self._begun.clear()
+                    self._header.clear()
                 continue
             piece, some = some[: self._left], some[self._left :]
             self._left -= len(piece)
@@ -79,10 +84,10 @@ class SpdyWire:
             if channel in (STDOUT, STDERR):
                 received.append((channel, piece))
                 continue
-            self._begun += piece
+            self._whole += piece
             if not self._left:
-                whole = bytes(self._begun)
-                self._begun.clear()
+                whole = bytes(self._whole)
+                self._whole.clear()
                 if channel == STATUS:
                     received.append((channel, memoryview(whole)))
                 elif self._kind == _PING and int.from_bytes(whole, "big") % 2 == 0:  # none of ours that comes back
@@ -109,14 +114,26 @@ class SpdyWire:
 
 
 def open_spdy(cluster: Cluster, pod: PodReference, command: Sequence[str], *, stdin: bool) -> Wire | None:
-    """Run a command, over SPDY; None where that is not spoken, there or in front of it: then nothing has run."""
+    """Run a command, over SPDY; None where that is not spoken, by the server or by what is in front of it.
+
+    Nothing runs before the streams are opened, so that another way may be tried then.
+
+    Raises:
+        OSError: the connection was lost while they were.
+    """
     channels = [STATUS, *([STDIN] if stdin else []), STDOUT, STDERR]
     query = [("command", each) for each in command] + [(_STREAMS[each][1], "true") for each in channels[1:]]
     if pod.container is not None:
         query.append(("container", pod.container))
+    path = f"api/v1/namespaces/{quote(pod.namespace)}/pods/{quote(pod.name)}/exec?{urlencode(query)}"
+    connection = _switched(cluster, path)
+    return None if connection is None else SpdyWire(connection, channels)
+
+
+def _switched(cluster: Cluster, path: str) -> socket.socket | None:
+    """A connection that has switched to SPDY, if one does."""
     client = cluster.own_client().api_client
     headers = {each["key"]: each["value"] for each in client.configuration.auth_settings().values()}
-    path = f"api/v1/namespaces/{quote(pod.namespace)}/pods/{quote(pod.name)}/exec?{urlencode(query)}"
     try:
         response = client.rest_client.pool_manager.request(
             "POST",
@@ -125,19 +142,21 @@ def open_spdy(cluster: Cluster, pod: PodReference, command: Sequence[str], *, st
             preload_content=False,
             retries=False,
             redirect=False,
+            timeout=_TIMEOUT,
         )
     except urllib3.exceptions.HTTPError:
         return None
-    if response.status != _SWITCHED:
+    connection = None
+    if response.status == _SWITCHED and response.headers.get("Upgrade", "").lower() == _UPGRADE["Upgrade"].lower():
+        connection = response.connection.sock
+    # Not TLS within a proxy's TLS, which can neither be waited for nor be written to in parts.
+    if not isinstance(connection, socket.socket):
         response.close()
         return None
     # Taken out of the library's hands, which close it. The server is never the first to speak: no frame can have been
     # read with the answer.
-    connection, response.connection.sock = response.connection.sock, None
-    try:
-        return SpdyWire(connection, channels)
-    except OSError:
-        return None
+    response.connection.sock = None
+    return connection
 
 
 def _frame(kind: int, payload: bytes) -> bytes:

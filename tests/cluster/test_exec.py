@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 from kubernetes import client
+from kubernetes.client import ApiException
 
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster import api
@@ -47,6 +49,21 @@ def test_streams_come_whole_and_apart(cluster: Cluster, pod: PodReference) -> No
         assert running.wait() == 7
     assert output == bytes(3_000_000) + b"\xffthe end"
     assert running.said == "trouble\n"
+
+
+def test_a_container_is_chosen_by_its_name(cluster: Cluster, kubernetes: Kubernetes) -> None:
+    name = "two-containers"
+    containers = [
+        {"name": each, "image": IMAGE, "command": ["sleep", "infinity"], "env": [{"name": "WHO", "value": each}]}
+        for each in ("first", "second")
+    ]
+    body: Any = {"metadata": {"name": name}, "spec": {"containers": containers, "terminationGracePeriodSeconds": 0}}
+    with suppress(ApiException):  # the other wire's test has made it
+        kubernetes.cluster.core.create_namespaced_pod(kubernetes.sandbox, body)
+    kubernetes.await_pod(kubernetes.sandbox, name)
+    for each in ("first", "second"):
+        pod = PodReference(kubernetes.sandbox, name, each)
+        assert run_in_pod(cluster, pod, ["sh", "-c", "echo $WHO"], doing="the test") == f"{each}\n"
 
 
 def test_what_is_written_is_read_whatever_a_frame_may_hold(cluster: Cluster, pod: PodReference) -> None:
