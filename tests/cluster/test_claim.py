@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ from pytest_erp_sandbox.golden import GoldenCache
 from pytest_erp_sandbox.progress import Lines, OnProgress, Progress
 
 from .kubernetes import IMAGE, Kubernetes, until
-from .town import needs_this_machine
+from .town import needs_this_machine, small_claim
 
 NAMES = ("20261124T000001.000001Z", "20261124T000002.000002Z")
 
@@ -227,36 +226,10 @@ def test_a_hold_that_was_lost_writes_and_removes_nothing_any_more(box: Toolbox, 
 
 @pytest.fixture
 def small_box(kubernetes: Kubernetes, tmp_path: Path) -> Iterator[Toolbox]:
-    """A toolbox with a claim on a volume of 40 MB."""
-    core: Any = kubernetes.cluster.core
-    name, where, size = f"small-{secrets.token_hex(3)}", tmp_path / "volume", {"storage": "40Mi"}
-    volume: Any = {
-        "metadata": {"name": name},
-        "spec": {
-            "capacity": size,
-            "accessModes": ["ReadWriteOnce"],
-            "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": "",
-            "hostPath": {"path": str(where)},
-        },
-    }
-    spec: Any = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": size},
-        "storageClassName": "",
-        "volumeName": name,
-    }
-    where.mkdir()
-    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=40m,mode=0777", name, where], check=True)
-    try:
-        core.create_persistent_volume(volume)
-        core.create_namespaced_persistent_volume_claim(kubernetes.sandbox, {"metadata": {"name": name}, "spec": spec})
+    with small_claim(kubernetes, tmp_path / "volume", megabytes=40) as name:
         with toolbox(kubernetes.cluster, kubernetes.sandbox, name, ToolboxImage(IMAGE)) as running:
             yield running
         until(lambda: running.pod.name not in kubernetes.pods(kubernetes.sandbox, ""), "the pod is gone")
-    finally:
-        core.delete_persistent_volume(name)
-        subprocess.run(["/bin/umount", "--lazy", where], check=True)
 
 
 @needs_this_machine

@@ -34,7 +34,7 @@ from ..servers import connect
 from .kubernetes import IMAGE, KUBECONFIG, Kubernetes, running_kubernetes, until
 from .test_toolbox import logins
 from .test_workload import state
-from .town import REPOSITORY, Town, in_documents, needs_this_machine, running_town
+from .town import REPOSITORY, Town, in_documents, needs_this_machine, running_town, small_claim
 
 pytestmark = needs_this_machine
 
@@ -424,6 +424,22 @@ def test_what_another_version_made_stays_on_the_claim_until_it_is_forgotten(outs
     assert (done.returncode, "erp-golden" in done.stdout) == (0, True), done.stderr
     assert outside.on_claim() == sorted(path.name for path in (outside.project / "golden").glob("2*"))
     assert other not in outside.on_claim()
+
+
+def test_a_claim_that_is_too_small_for_a_golden_dump_is_said_before_the_erp_goes_down(
+    outside: Town, tmp_path: Path
+) -> None:
+    selector = f"app={outside.erp.name}"
+    before, pods = outside.objects_of_sandbox(), outside.kubernetes.pods(outside.kubernetes.sandbox, selector)
+    with small_claim(outside.kubernetes, tmp_path / "volume", megabytes=1) as claim:
+        golden = {"path": tmp_path / "golden", "claim": claim, "image": IMAGE}
+        # As an administrator: the Roles name the one claim.
+        with outside.with_settings(refresh="always", golden=golden, cluster={"kubeconfig": KUBECONFIG}):
+            done = outside.run("erp-sandbox", "refresh-from-prod")
+    assert done.returncode != 0
+    assert f"{claim} is full" in done.stderr
+    assert outside.kubernetes.pods(outside.kubernetes.sandbox, selector) == pods != []
+    until(lambda: outside.objects_of_sandbox() == before, "no pod is left")
 
 
 def test_the_next_run_scales_the_erp_back_and_removes_the_toolbox_of_a_killed_one(outside: Town) -> None:

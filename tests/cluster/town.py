@@ -413,6 +413,40 @@ def _prepare_golden(kubernetes: Kubernetes) -> None:
     run_in_pod(kubernetes.cluster, PodReference(kubernetes.sandbox, pod), ["chmod", "777", "/cache"], doing="preparing")
 
 
+@contextmanager
+def small_claim(kubernetes: Kubernetes, folder: Path, *, megabytes: int) -> Iterator[str]:
+    """A claim on a volume that is as small as that."""
+    core: Any = kubernetes.cluster.core
+    name, size = f"small-{secrets.token_hex(3)}", {"storage": f"{megabytes}Mi"}
+    volume: Any = {
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": size,
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "",
+            "hostPath": {"path": str(folder)},
+        },
+    }
+    spec: Any = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": size},
+        "storageClassName": "",
+        "volumeName": name,
+    }
+    folder.mkdir()
+    options = f"size={megabytes}m,mode=0777"
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", options, name, folder], check=True)
+    try:
+        core.create_persistent_volume(volume)
+        core.create_namespaced_persistent_volume_claim(kubernetes.sandbox, {"metadata": {"name": name}, "spec": spec})
+        yield name
+    finally:
+        core.delete_namespaced_persistent_volume_claim(name, kubernetes.sandbox)
+        core.delete_persistent_volume(name)
+        subprocess.run(["/bin/umount", "--lazy", folder], check=True)
+
+
 def in_documents(town: Town, script: str) -> str:
     """Run a script in the sandbox's documents."""
     pod = PodReference(town.kubernetes.sandbox, ready_pod(town.kubernetes.cluster, town.erp))
