@@ -18,7 +18,6 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 from kubernetes.client import ApiException
-from kubernetes.stream import ws_client
 
 from ..errors import ClusterError, NotASandboxError
 
@@ -90,6 +89,8 @@ class Cluster:
         From 1.30 on the server translates them, where it is asked for version 5 of the protocol; some versions of the
         library ask for 4 alone.
         """
+        from kubernetes.stream import ws_client
+
         if not hasattr(ws_client, "V5_CHANNEL_PROTOCOL"):
             return True
         try:

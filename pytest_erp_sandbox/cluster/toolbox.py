@@ -285,9 +285,8 @@ def _remove_ended(cluster: Cluster, namespace: str, *, logins: bool) -> tuple[li
         if state == "ended" or (state == "starting" and age > given_up):
             _delete(cluster, namespace, name)
             removed.append(name)
-        elif (
-            state == "running"
-        ):  # it has its maker, or ends in a moment; and has its login, and needs no Secret any more
+        elif state == "running":
+            # It has its maker, or ends in a moment; and it has its login, and needs no Secret any more.
             if with_login is not None and name in with_login:
                 _delete_secret(cluster, namespace, name)
             left.append(f"{PodReference(namespace, name)} is left: a run uses it")
