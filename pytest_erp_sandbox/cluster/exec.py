@@ -294,11 +294,10 @@ def run_in_pod(cluster: Cluster, pod: PodReference, command: Sequence[str], *, d
 
 def _open(cluster: Cluster, pod: PodReference, command: Sequence[str], *, stdin: bool) -> Wire:
     def run() -> Wire:
-        if not cluster.hands_frames_on:
-            return open_websocket(cluster, pod, command, stdin=stdin)
-        if (wire := open_spdy(cluster, pod, command, stdin=stdin)) is None:
+        wire = open_spdy(cluster, pod, command, stdin=stdin) if cluster.hands_frames_on else None
+        if wire is None:
             wire = open_websocket(cluster, pod, command, stdin=stdin)
-            cluster.hands_frames_on = False  # it is no use to try that each time
+            cluster.hands_frames_on = False  # it is no use to try SPDY each time
         return wire
 
     wire: Wire = open_stream(run, doing=f"running a program in {pod} (verbs get and create on pods/exec)")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from kubernetes.stream import stream
@@ -74,10 +75,8 @@ class WebSocketWire:
 
     def receive(self) -> Sequence[tuple[int, memoryview]]:
         """See ``Wire``."""
-        try:
+        with _as_lost():
             kind, frame = self._connection.recv_data_frame(control_frame=True)
-        except WebSocketException as error:
-            raise ConnectionError(str(error)) from None
         if kind == ABNF.OPCODE_CLOSE:
             raise ConnectionError
         if kind not in (ABNF.OPCODE_BINARY, ABNF.OPCODE_TEXT) or len(frame.data) < 2:
@@ -98,22 +97,27 @@ class WebSocketWire:
 
     def answer(self) -> None:
         """See ``Wire``."""
-        try:
+        with _as_lost():
             while self._owed:
                 self._connection.send(self._owed.popleft(), ABNF.OPCODE_PONG)
-        except WebSocketException as error:
-            raise ConnectionError(str(error)) from None
 
     def ping(self) -> None:
         """See ``Wire``."""
-        try:
+        with _as_lost():
             self._connection.ping()
-        except WebSocketException as error:
-            raise ConnectionError(str(error)) from None
 
     def close(self) -> None:
         """See ``Wire``."""
         self._connection.close(timeout=0)
+
+
+@contextmanager
+def _as_lost() -> Iterator[None]:
+    """The library's errors as those of a connection."""
+    try:
+        yield
+    except WebSocketException as error:
+        raise ConnectionError(str(error)) from None
 
 
 def open_websocket(cluster: Cluster, pod: PodReference, command: Sequence[str], *, stdin: bool) -> Wire:

@@ -9,12 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
 import pytest
 from kubernetes import client
-from kubernetes.client import ApiException
 
 from pytest_erp_sandbox import ClusterError
 from pytest_erp_sandbox.cluster import api
@@ -51,18 +50,22 @@ def test_streams_come_whole_and_apart(cluster: Cluster, pod: PodReference) -> No
     assert running.said == "trouble\n"
 
 
-def test_a_container_is_chosen_by_its_name(cluster: Cluster, kubernetes: Kubernetes) -> None:
+@pytest.fixture(scope="module")
+def pod_of_two(kubernetes: Kubernetes) -> str:
     name = "two-containers"
     containers = [
         {"name": each, "image": IMAGE, "command": ["sleep", "infinity"], "env": [{"name": "WHO", "value": each}]}
         for each in ("first", "second")
     ]
     body: Any = {"metadata": {"name": name}, "spec": {"containers": containers, "terminationGracePeriodSeconds": 0}}
-    with suppress(ApiException):  # the other wire's test has made it
-        kubernetes.cluster.core.create_namespaced_pod(kubernetes.sandbox, body)
+    kubernetes.cluster.core.create_namespaced_pod(kubernetes.sandbox, body)
     kubernetes.await_pod(kubernetes.sandbox, name)
+    return name
+
+
+def test_a_container_is_chosen_by_its_name(cluster: Cluster, kubernetes: Kubernetes, pod_of_two: str) -> None:
     for each in ("first", "second"):
-        pod = PodReference(kubernetes.sandbox, name, each)
+        pod = PodReference(kubernetes.sandbox, pod_of_two, each)
         assert run_in_pod(cluster, pod, ["sh", "-c", "echo $WHO"], doing="the test") == f"{each}\n"
 
 

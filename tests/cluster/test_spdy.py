@@ -36,6 +36,10 @@ def control(kind: int, content: bytes) -> bytes:
     return struct.pack(">HHI", 0x8003, kind, len(content)) + content
 
 
+def ping(number: int) -> bytes:
+    return control(6, struct.pack(">I", number))
+
+
 @pytest.fixture
 def ends() -> Iterator[tuple[SpdyWire, socket.socket]]:
     near, far = socket.socketpair()
@@ -55,8 +59,8 @@ def test_frames_that_come_in_pieces_are_put_together(ends: tuple[SpdyWire, socke
             data(5, b"\0\1" * 100),
             data(7, b"trouble"),
             data(5, b""),
-            control(6, struct.pack(">I", 2)),
-            control(6, struct.pack(">I", 1)),
+            ping(2),
+            ping(1),
             data(5, b"the end"),
             data(1, b'{"status":"Success"}', FIN),
         ]
@@ -71,7 +75,7 @@ def test_frames_that_come_in_pieces_are_put_together(ends: tuple[SpdyWire, socke
     assert came[STATUS] == [b'{"status":"Success"}']  # as a whole
     wire.answer()
     wire.sock.sendall(b"no more")
-    assert far.recv(1 << 16) == control(6, struct.pack(">I", 2)) + b"no more"  # not the one that came back
+    assert far.recv(1 << 16) == ping(2) + b"no more"  # not the one that came back
 
 
 def test_an_end_without_a_status_is_a_lost_connection(ends: tuple[SpdyWire, socket.socket]) -> None:
@@ -79,10 +83,6 @@ def test_an_end_without_a_status_is_a_lost_connection(ends: tuple[SpdyWire, sock
     far.close()
     with pytest.raises(ConnectionError):
         wire.receive()
-
-
-def ping(number: int) -> bytes:
-    return control(6, struct.pack(">I", number))
 
 
 def received(far: socket.socket, size: int) -> bytes:
