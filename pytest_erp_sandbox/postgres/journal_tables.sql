@@ -38,8 +38,7 @@ WITH candidate AS MATERIALIZED (
         string_agg(format('k%s IS NULL', n), ' OR ' ORDER BY n) AS is_lost,
         string_agg(format('old_rows.%I::text', attname), ', ' ORDER BY n) AS of_old_rows,
         string_agg(format('new_rows.%I::text', attname), ', ' ORDER BY n) AS of_new_rows,
-        string_agg(quote_ident(attname), ', ' ORDER BY n) AS quoted,
-        string_agg(format('new_rows.%I', attname), ', ' ORDER BY n) AS of_new_rows_typed
+        string_agg(quote_ident(attname), ', ' ORDER BY n) AS quoted
     FROM key_column AS key
     JOIN pg_attribute ON attrelid = key.oid AND attnum = number
     JOIN pg_opclass ON pg_opclass.oid = class
@@ -59,14 +58,18 @@ WITH candidate AS MATERIALIZED (
         string_agg(format('%1$I = (old.image).%1$I', attname), ', ' ORDER BY attnum)
             FILTER (WHERE attidentity <> 'a') AS set_to_text,
         string_agg(format('old_rows.%I', attname), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS of_old_rows,
+        string_agg(CASE WHEN is_key THEN format('new_rows.%I', attname)
+            ELSE format('CAST(NULL AS %s)', format_type(atttypid, -1)) END, ', ' ORDER BY attnum)
+            FILTER (WHERE is_large) AS keys_of_new_rows,
         string_agg(format('%I %s', attname, format_type(atttypid, -1)), ', ' ORDER BY attnum)
             FILTER (WHERE is_large) AS definitions,
-        coalesce(bool_or(attidentity = 'a'
-            AND NOT EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum)), false)
-            AS has_fixed_identity,
+        coalesce(bool_or(attidentity = 'a' AND NOT is_key), false) AS has_fixed_identity,
         count(*) <= 200 AND bool_and(atttypid < 16384 AND attcollation IN (0, 100)
             AND attname NOT IN ('call', 'is_new')) AS is_plain
     FROM candidate JOIN pg_attribute ON attrelid = candidate.oid
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum) AS is_key
+    ) AS keys
     WHERE attnum > 0 AND NOT attisdropped AND attgenerated = ''
     GROUP BY candidate.oid
 ), foreign_keys AS (
@@ -112,13 +115,15 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
             WHERE tgrelid = candidate.oid AND NOT tgisinternal) IS TRUE AS spares_triggers,
     CASE WHEN own IS NOT NULL THEN 'write_' || candidate.oid
         ELSE 'write_' || coalesce(md5(key_pieces.of_old_rows), 'whole') END AS writer,
-    -- What notes the rows as they were, as they are, and both of an update: in one statement, unless the journal's columns
-    -- are the table's own.
-    CASE WHEN own IS NULL THEN insertion || old_lines ELSE own_old END AS old_rows,
-    CASE WHEN own IS NULL THEN insertion || new_lines ELSE own_new END AS new_rows,
-    CASE WHEN own IS NULL THEN insertion || old_lines || ' UNION ALL ' || new_lines
-        ELSE own_old || '; GET DIAGNOSTICS more = ROW_COUNT; ' || own_new END AS both_rows,
+    -- What the text of a value depends on.
+    CASE WHEN own IS NULL THEN ' SET datestyle = ''ISO, YMD'' SET intervalstyle = ''postgres'' SET extra_float_digits = 1'
+        ' SET bytea_output = ''hex'' SET timezone = ''UTC'' SET lc_monetary = ''C''' ELSE '' END AS settings,
+    -- What notes the rows as they were, as they are, and both of an update.
+    insertion || old_lines AS old_rows, insertion || new_lines AS new_rows,
+    insertion || old_lines || ' UNION ALL ' || new_lines AS both_rows,
     k, CASE WHEN own IS NULL THEN k_of_text ELSE k_of_own END AS k_values, match, is_there, is_lost,
+    -- What tells a row that was found by its key: in one table, quicker than the key does.
+    CASE relkind WHEN 'p' THEN match ELSE 't.ctid = plan.spot' END AS again,
     columns, of_t AS t_columns, CASE WHEN own IS NULL THEN of_text ELSE of_own END AS old_columns,
     -- A table of nothing but an identity: there is nothing to set, and setting nothing is not a statement.
     coalesce(CASE WHEN own IS NULL THEN set_to_text ELSE set_to_own END, quoted || ' = DEFAULT') AS assignments,
@@ -160,11 +165,13 @@ CROSS JOIN LATERAL (
         format(line, 'false', coalesce('ARRAY[' || key_pieces.of_old_rows || ']', 'NULL::text[]'),
             'CAST(old_rows.* AS text)', 'old_rows'),
         format(line, 'true', coalesce('ARRAY[' || key_pieces.of_new_rows || ']', 'NULL::text[]'),
-            CASE WHEN key_pieces.oid IS NULL THEN 'CAST(new_rows.* AS text)' ELSE 'NULL' END, 'new_rows'),
-        format('INSERT INTO %s (call, is_new, %s) SELECT erp_sandbox.call, false, %s FROM old_rows',
-            own, columns, column_pieces.of_old_rows),
-        format('INSERT INTO %s (call, is_new, %s) SELECT erp_sandbox.call, true, %s FROM new_rows',
-            own, quoted, of_new_rows_typed)
+            CASE WHEN key_pieces.oid IS NULL THEN 'CAST(new_rows.* AS text)' ELSE 'NULL' END, 'new_rows')
     FROM (SELECT 'SELECT erp_sandbox.call, erp_sandbox.relation, %s, %s, %s FROM %s') AS form (line)
-) AS statements (insertion, old_lines, new_lines, own_old, own_new)
+    WHERE own IS NULL
+    UNION ALL
+    SELECT format('INSERT INTO %s ', own),
+        format('SELECT erp_sandbox.call, false, %s FROM old_rows', column_pieces.of_old_rows),
+        format('SELECT erp_sandbox.call, true, %s FROM new_rows', keys_of_new_rows)
+    WHERE own IS NOT NULL
+) AS statements (insertion, old_lines, new_lines)
 ORDER BY candidate.oid

@@ -1,6 +1,5 @@
 CREATE FUNCTION erp_sandbox_journal.{writer}() RETURNS trigger LANGUAGE plpgsql
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres'
-    SET extra_float_digits = 1 SET bytea_output = 'hex' SET timezone = 'UTC' SET lc_monetary = 'C' AS $body$
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp{settings} AS $body$
 <<erp_sandbox>>
 DECLARE
     call bigint;
@@ -8,7 +7,6 @@ DECLARE
     relation oid := TG_RELID;
     is_affected boolean;
     lines bigint := 0;
-    more bigint := 0;
 BEGIN
     IF current_setting('erp_sandbox.rewinding', true) = pg_current_xact_id_if_assigned()::text THEN
         -- Below another trigger it is not one of the undo's own statements, but what a foreign key made of one.
@@ -34,11 +32,11 @@ BEGIN
         {old_rows};
     END IF;
     GET DIAGNOSTICS lines = ROW_COUNT;
-    IF erp_sandbox.lines + erp_sandbox.more > 0 THEN
+    IF erp_sandbox.lines > 0 THEN
         GET DIAGNOSTICS stack = PG_CONTEXT;
         INSERT INTO erp_sandbox_journal.calls
         VALUES (erp_sandbox.call, erp_sandbox.relation, left(TG_OP, 1)::"char", strpos(stack, chr(10)) > 0,
-            statement_timestamp(), erp_sandbox.lines + erp_sandbox.more);
+            statement_timestamp(), erp_sandbox.lines);
     END IF;
     RETURN NULL;
 END

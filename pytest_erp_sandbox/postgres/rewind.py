@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -127,9 +127,9 @@ def rewind(
         _roll_back(connection)
         return rows
     tables = tuple(UndoneTable(shown_name(name), *counts) for name, *counts, _ in rows)
-    journals = {bloated for *_, bloated in rows if bloated is not None}
-    if journals:
-        _make_room(connection, role, [name for name, *_ in rows], {"calls", *journals})
+    bloated = [name for name, *_, is_bloated in rows if is_bloated]
+    if bloated:
+        _make_room(connection, role, bloated)
     return Rewound(tables, time.perf_counter() - begun)
 
 
@@ -216,12 +216,11 @@ def _explained(error: psycopg.Error, lock_timeout: timedelta) -> Fallback:
     return Fallback(said if error.sqlstate == _CANNOT else f"the undo failed: {said}")
 
 
-def _make_room(connection: SandboxConnection, role: str, tables: Sequence[str], journals: Collection[str]) -> None:
-    """Vacuum what rewinds delete from as much as others insert into: in short succession, autovacuum is too late."""
-    names = [*map(Piece, tables), *(sql.Identifier(SCHEMA, journal) for journal in sorted(journals))]
+def _make_room(connection: SandboxConnection, role: str, tables: Sequence[str]) -> None:
+    """Vacuum what autovacuum would: in short succession, it is too late."""
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     try:
         # Whoever holds a lock on a table needs it more.
-        connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(sql.SQL(", ").join(names)))
+        connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(sql.SQL(", ").join(map(Piece, tables))))
     finally:
         connection.execute("SET ROLE NONE")

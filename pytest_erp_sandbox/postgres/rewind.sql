@@ -81,14 +81,30 @@ BEGIN
 END
 $body$;
 
+-- Empties the journals at once, and gives their room back; unless somebody has one of them open. The lock alone is in a
+-- block, and so in a subtransaction: what that altered would be younger than the baseline is going to be.
+CREATE FUNCTION erp_sandbox_journal.cut_off(own_journals text[]) RETURNS boolean LANGUAGE plpgsql AS $body$
+DECLARE
+    journals text := array_to_string('{erp_sandbox_journal.calls,erp_sandbox_journal.rows}' || own_journals, ', ');
+BEGIN
+    BEGIN
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', journals);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN false;
+    END;
+    EXECUTE format('TRUNCATE %s', journals);
+    RETURN true;
+END
+$body$;
+
 -- Once it has begun, puts the rows back; a line for each table. Raises ES001 for what cannot be put back.
 CREATE FUNCTION erp_sandbox_journal.undo()
-    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, bloated text)
+    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, is_bloated boolean)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
     SET timezone = 'UTC' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' SET row_security = off
     -- Plans are kept: they must be good for journals of any size. Tables are reached by their keys.
-    SET plan_cache_mode = 'force_generic_plan' SET enable_seqscan = off SET jit = off
+    SET plan_cache_mode = 'force_generic_plan' SET enable_seqscan = off SET enable_memoize = off SET jit = off
     SET max_parallel_workers_per_gather = 0 AS $body$
 #variable_conflict use_column
 DECLARE
@@ -96,6 +112,8 @@ DECLARE
     dirty oid[];
     nested oid[];
     replaced oid[];
+    own_journals text[];
+    is_long boolean;
     statement text;
     enabling text[] := '{}';
     touched record;
@@ -142,12 +160,15 @@ BEGIN
         FROM pg_trigger
         JOIN (
             SELECT relation, bool_or(operation <> 'I') AS has_old, bool_or(operation <> 'D') AS has_new,
-                bool_or(operation = 'U') AS has_both
+                bool_or(operation = 'U') AS has_both, sum(lines) AS lines
             FROM erp_sandbox_journal.calls WHERE relation <> ALL (replaced) GROUP BY relation
         ) AS written ON written.relation = tgrelid
+        JOIN erp_sandbox_journal.tables ON tables.relation = tgrelid
         WHERE NOT tgisinternal AND tgrelid = ANY (dirty)
             AND tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)
-            AND tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}')
+            -- The journal's own find nothing to do, except where foreign keys act; many rows are costly to show to them.
+            AND (tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}')
+                OR (lines > 10000 AND NOT entangled))
             AND tgtype & 28 > 0
             -- Those for each statement fire even if there is no row.
             AND (has_both OR (has_old AND has_new) OR (has_old AND tgtype & 4 > 0) OR (has_new AND tgtype & 8 > 0)
@@ -159,6 +180,12 @@ BEGIN
     END LOOP;
     SET CONSTRAINTS ALL DEFERRED;
 
+    SELECT coalesce(array_agg(own), '{}') INTO own_journals
+    FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND own IS NOT NULL;
+    is_long := (
+        SELECT max(pg_relation_size(journal)) >= 1048576 FROM unnest('{erp_sandbox_journal.rows}' || own_journals) AS journal
+    );
+
     FOR touched IN
         SELECT format('SELECT * FROM erp_sandbox_journal.undo_%s(%L)', tables.relation, tables.relation = ANY (replaced)) AS statement
         FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND NOT entangled
@@ -167,8 +194,8 @@ BEGIN
         FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
     LOOP
         FOR undone IN EXECUTE touched.statement LOOP
-            SELECT tables.name, CASE WHEN tables.own IS NULL THEN 'rows' ELSE 'rows_' || tables.oid END
-            INTO table_name, bloated FROM erp_sandbox_journal.tables WHERE tables.relation = undone.relation;
+            SELECT tables.name INTO table_name FROM erp_sandbox_journal.tables
+            WHERE tables.relation = undone.relation;
             IF undone.is_wrong THEN
                 RAISE EXCEPTION USING ERRCODE = 'ES001',
                     MESSAGE = format('the rows of %s do not add up to what the journal has of them', table_name);
@@ -176,24 +203,30 @@ BEGIN
             removed := undone.removed;
             changed := undone.changed;
             restored := undone.restored;
-            IF pg_relation_size('erp_sandbox_journal.' || bloated) < 1048576
-                AND pg_relation_size('erp_sandbox_journal.calls') < 262144
-            THEN
-                bloated := NULL;
-            END IF;
+            is_bloated := is_long AND (
+                SELECT sum(pg_stat_get_dead_tuples(oid)) > 1000 + 0.2 * sum(greatest(reltuples, 0)) FROM pg_class
+                WHERE oid IN (SELECT undone.relation UNION SELECT relid FROM pg_partition_tree(undone.relation))
+                    AND relkind = 'r'
+            );
             RETURN NEXT;
         END LOOP;
     END LOOP;
+    IF is_long THEN
+        -- Which would be told within seconds, or minutes; the next time, it is to be known.
+        PERFORM pg_stat_force_next_flush();
+    END IF;
     SET CONSTRAINTS ALL IMMEDIATE;
     FOREACH statement IN ARRAY enabling LOOP
         EXECUTE statement;
     END LOOP;
 
-    DELETE FROM erp_sandbox_journal.rows;
-    DELETE FROM erp_sandbox_journal.calls;
-    FOR touched IN SELECT own FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND own IS NOT NULL LOOP
-        EXECUTE format('DELETE FROM %s', touched.own);
-    END LOOP;
+    IF NOT is_long OR NOT erp_sandbox_journal.cut_off(own_journals) THEN
+        DELETE FROM erp_sandbox_journal.rows;
+        DELETE FROM erp_sandbox_journal.calls;
+        FOREACH statement IN ARRAY own_journals LOOP
+            EXECUTE format('DELETE FROM %s', statement);
+        END LOOP;
+    END IF;
     -- Now it is as young as this transaction.
     UPDATE erp_sandbox_journal.baseline SET id = id;
 END

@@ -845,6 +845,47 @@ def test_many_rewinds_leave_nothing_behind(sandbox: JournalledSandbox) -> None:
     sandbox.expect_baseline()
 
 
+MANY = (
+    "CREATE TABLE many (id int PRIMARY KEY, v text)",
+    "INSERT INTO many SELECT i, 'value ' || i FROM generate_series(1, 15000) AS i",
+)
+
+
+def _size_of_journals(sandbox: JournalledSandbox) -> int:
+    sizes = "SELECT sum(pg_table_size(oid))::bigint FROM pg_class WHERE relname ~ '^(calls|rows)(_\\d+)?$'"
+    row = sandbox.admin.execute(sizes.encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.mark.parametrize("large", [2**40, -1], ids=["text", "typed"])
+def test_many_rows_are_put_back_and_their_journal_gives_its_room_back(sandbox: JournalledSandbox, large: int) -> None:
+    sandbox.journal(*MANY, large=large)
+    for _ in range(2):
+        sandbox.happen("UPDATE many SET v = v || '!'", "DELETE FROM many WHERE id > 14990")
+        assert _size_of_journals(sandbox) > 1_000_000
+        assert sandbox.rewound().rows == 15_000
+        sandbox.expect_baseline()
+        assert _size_of_journals(sandbox) < 100_000
+    # Its triggers were off for a moment.
+    sandbox.happen("INSERT INTO many VALUES (0, 'x')", "UPDATE many SET v = v || '!' WHERE id = 1")
+    assert sandbox.rewound().rows == 2
+    sandbox.expect_baseline()
+
+
+@pytest.mark.parametrize("large", [2**40, -1], ids=["text", "typed"])
+def test_who_reads_the_journal_is_not_waited_for(sandbox: JournalledSandbox, large: int) -> None:
+    sandbox.journal(*MANY, large=large)
+    sandbox.happen("UPDATE many SET v = v || '!'")
+    with sandbox.application() as reader, reader.transaction():
+        reader.execute("SELECT count(*) FROM erp_sandbox_journal.calls")
+        assert sandbox.rewound().rows == 15_000
+    sandbox.expect_baseline()
+    sandbox.happen("UPDATE many SET v = v || '!' WHERE id = 1")
+    assert sandbox.rewound().rows == 1
+    sandbox.expect_baseline()
+
+
 def test_a_reader_is_not_waited_for(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES, TOUCHED)
     sandbox.happen("UPDATE party SET name = 'x'")

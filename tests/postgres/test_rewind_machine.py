@@ -184,11 +184,11 @@ MUTANTS = {
     "deleted rows are not journalled": Mutant("journal_writer.sql", "ELSE\n        {old_rows};", "ELSE", "pair"),
     "updated rows are not journalled": Mutant("journal_writer.sql", "{both_rows}", "{new_rows}", "pair"),
     "new keys are not journalled": Mutant("journal_writer.sql", "{both_rows}", "{old_rows}", "pair"),
-    "dates are written as the writer likes": Mutant("journal_writer.sql", "SET datestyle = 'ISO, YMD' ", "", "thing"),
+    "dates are written as the writer likes": Mutant("journal_tables.sql", " SET datestyle = ''ISO, YMD''", "", "thing"),
     "intervals are written as the writer likes": Mutant(
-        "journal_writer.sql", "SET intervalstyle = 'postgres'", "", "thing"
+        "journal_tables.sql", " SET intervalstyle = ''postgres''", "", "thing"
     ),
-    "floats are written as the writer likes": Mutant("journal_writer.sql", "SET extra_float_digits = 1 ", "", "thing"),
+    "floats are written as the writer likes": Mutant("journal_tables.sql", " SET extra_float_digits = 1", "", "thing"),
     "sequences stay": Mutant("rewind.sql", "FROM unnest(moved)", "FROM unnest(moved) WHERE false", "steps"),
     "sequences count as called": Mutant("rewind.sql", "last_value, is_called)", "last_value, true)", "steps"),
     "late writers are not waited for": Mutant(
