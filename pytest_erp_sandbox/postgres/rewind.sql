@@ -204,7 +204,7 @@ BEGIN
             changed := undone.changed;
             restored := undone.restored;
             is_bloated := is_long AND (
-                SELECT sum(pg_stat_get_dead_tuples(oid)) > 1000 + 0.2 * sum(greatest(reltuples, 0)) FROM pg_class
+                SELECT sum(pg_stat_get_dead_tuples(oid)) > 50 + 0.2 * sum(greatest(reltuples, 0)) FROM pg_class
                 WHERE oid IN (SELECT undone.relation UNION SELECT relid FROM pg_partition_tree(undone.relation))
                     AND relkind = 'r'
             );
