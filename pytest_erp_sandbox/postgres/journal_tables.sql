@@ -58,14 +58,14 @@ WITH candidate AS MATERIALIZED (
         string_agg(format('%1$I = (old.image).%1$I', attname), ', ' ORDER BY attnum)
             FILTER (WHERE attidentity <> 'a') AS set_to_text,
         string_agg(format('old_rows.%I', attname), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS of_old_rows,
-        string_agg(CASE WHEN is_key THEN format('new_rows.%I', attname)
-            ELSE format('CAST(NULL AS %s)', format_type(atttypid, -1)) END, ', ' ORDER BY attnum)
+        -- NULL of any type: that of a column may be altered.
+        string_agg(CASE WHEN is_key THEN format('new_rows.%I', attname) ELSE 'NULL' END, ', ' ORDER BY attnum)
             FILTER (WHERE is_large) AS keys_of_new_rows,
         string_agg(format('%I %s', attname, format_type(atttypid, -1)), ', ' ORDER BY attnum)
             FILTER (WHERE is_large) AS definitions,
         coalesce(bool_or(attidentity = 'a' AND NOT is_key), false) AS has_fixed_identity,
         count(*) <= 200 AND bool_and(atttypid < 16384 AND attcollation IN (0, 100)
-            AND attname NOT IN ('call', 'is_new')) AS is_plain
+            AND attname NOT IN ('call', 'is_new') AND attname !~ '^k\d+$') AS is_plain
     FROM candidate JOIN pg_attribute ON attrelid = candidate.oid
     CROSS JOIN LATERAL (
         SELECT EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum) AS is_key

@@ -127,9 +127,9 @@ def rewind(
         _roll_back(connection)
         return rows
     tables = tuple(UndoneTable(shown_name(name), *counts) for name, *counts, _ in rows)
-    bloated = [name for name, *_, is_bloated in rows if is_bloated]
+    bloated = {name for *_, names in rows for name in names}
     if bloated:
-        _make_room(connection, role, bloated)
+        _make_room(connection, role, sorted(bloated))
     return Rewound(tables, time.perf_counter() - begun)
 
 
@@ -217,7 +217,7 @@ def _explained(error: psycopg.Error, lock_timeout: timedelta) -> Fallback:
 
 
 def _make_room(connection: SandboxConnection, role: str, tables: Sequence[str]) -> None:
-    """Vacuum what autovacuum would: in short succession, it is too late."""
+    """Vacuum what was written so often that it has to be."""
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     try:
         # Whoever holds a lock on a table needs it more.

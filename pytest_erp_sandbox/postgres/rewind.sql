@@ -81,25 +81,19 @@ BEGIN
 END
 $body$;
 
--- Empties the journals at once, and gives their room back; unless somebody has one of them open. The lock alone is in a
--- block, and so in a subtransaction: what that altered would be younger than the baseline is going to be.
-CREATE FUNCTION erp_sandbox_journal.cut_off(own_journals text[]) RETURNS boolean LANGUAGE plpgsql AS $body$
-DECLARE
-    journals text := array_to_string('{erp_sandbox_journal.calls,erp_sandbox_journal.rows}' || own_journals, ', ');
+-- Whether the journals are this transaction's alone from here on: nobody reads them, or is about to write to them.
+CREATE FUNCTION erp_sandbox_journal.seize(journals text[]) RETURNS boolean LANGUAGE plpgsql AS $body$
 BEGIN
-    BEGIN
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', journals);
-    EXCEPTION WHEN lock_not_available THEN
-        RETURN false;
-    END;
-    EXECUTE format('TRUNCATE %s', journals);
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', array_to_string(journals, ', '));
     RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
 END
 $body$;
 
 -- Once it has begun, puts the rows back; a line for each table. Raises ES001 for what cannot be put back.
 CREATE FUNCTION erp_sandbox_journal.undo()
-    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, is_bloated boolean)
+    RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, bloated text[])
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
     SET timezone = 'UTC' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' SET row_security = off
@@ -112,8 +106,9 @@ DECLARE
     dirty oid[];
     nested oid[];
     replaced oid[];
-    own_journals text[];
+    journals text[];
     is_long boolean;
+    is_cut boolean;
     statement text;
     enabling text[] := '{}';
     touched record;
@@ -160,15 +155,12 @@ BEGIN
         FROM pg_trigger
         JOIN (
             SELECT relation, bool_or(operation <> 'I') AS has_old, bool_or(operation <> 'D') AS has_new,
-                bool_or(operation = 'U') AS has_both, sum(lines) AS lines
+                bool_or(operation = 'U') AS has_both
             FROM erp_sandbox_journal.calls WHERE relation <> ALL (replaced) GROUP BY relation
         ) AS written ON written.relation = tgrelid
-        JOIN erp_sandbox_journal.tables ON tables.relation = tgrelid
         WHERE NOT tgisinternal AND tgrelid = ANY (dirty)
             AND tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)
-            -- The journal's own find nothing to do, except where foreign keys act; many rows are costly to show to them.
-            AND (tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}')
-                OR (lines > 10000 AND NOT entangled))
+            AND tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}')
             AND tgtype & 28 > 0
             -- Those for each statement fire even if there is no row.
             AND (has_both OR (has_old AND has_new) OR (has_old AND tgtype & 4 > 0) OR (has_new AND tgtype & 8 > 0)
@@ -180,11 +172,11 @@ BEGIN
     END LOOP;
     SET CONSTRAINTS ALL DEFERRED;
 
-    SELECT coalesce(array_agg(own), '{}') INTO own_journals
+    -- What has grown long is cut off, which gives its room back at once, or else is vacuumed afterwards.
+    SELECT '{erp_sandbox_journal.calls,erp_sandbox_journal.rows}' || array_agg(own) INTO journals
     FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND own IS NOT NULL;
-    is_long := (
-        SELECT max(pg_relation_size(journal)) >= 1048576 FROM unnest('{erp_sandbox_journal.rows}' || own_journals) AS journal
-    );
+    is_long := (SELECT max(pg_table_size(journal)) >= 1048576 FROM unnest(journals) AS journal);
+    is_cut := is_long AND erp_sandbox_journal.seize(journals);
 
     FOR touched IN
         SELECT format('SELECT * FROM erp_sandbox_journal.undo_%s(%L)', tables.relation, tables.relation = ANY (replaced)) AS statement
@@ -203,16 +195,20 @@ BEGIN
             removed := undone.removed;
             changed := undone.changed;
             restored := undone.restored;
-            is_bloated := is_long AND (
+            bloated := CASE WHEN is_long AND NOT is_cut THEN journals ELSE '{}' END;
+            -- As autovacuum has it, which comes too late where rewinds follow one upon another.
+            IF is_long AND (
                 SELECT sum(pg_stat_get_dead_tuples(oid)) > 50 + 0.2 * sum(greatest(reltuples, 0)) FROM pg_class
                 WHERE oid IN (SELECT undone.relation UNION SELECT relid FROM pg_partition_tree(undone.relation))
                     AND relkind = 'r'
-            );
+            ) THEN
+                bloated := bloated || table_name;
+            END IF;
             RETURN NEXT;
         END LOOP;
     END LOOP;
     IF is_long THEN
-        -- Which would be told within seconds, or minutes; the next time, it is to be known.
+        -- Of the rows that this leaves behind, the next one shall know.
         PERFORM pg_stat_force_next_flush();
     END IF;
     SET CONSTRAINTS ALL IMMEDIATE;
@@ -220,10 +216,12 @@ BEGIN
         EXECUTE statement;
     END LOOP;
 
-    IF NOT is_long OR NOT erp_sandbox_journal.cut_off(own_journals) THEN
-        DELETE FROM erp_sandbox_journal.rows;
+    IF is_cut THEN
+        EXECUTE format('TRUNCATE %s', array_to_string(journals, ', '));
+    ELSE
         DELETE FROM erp_sandbox_journal.calls;
-        FOREACH statement IN ARRAY own_journals LOOP
+        DELETE FROM erp_sandbox_journal.rows;
+        FOREACH statement IN ARRAY journals[3:] LOOP
             EXECUTE format('DELETE FROM %s', statement);
         END LOOP;
     END IF;
