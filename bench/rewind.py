@@ -23,6 +23,9 @@ _BASELINE = "bench"
 _ROUND_TRIP = 0.5
 """Milliseconds: between an application and its database in one cluster."""
 
+_WRITTEN = 5
+"""Rounds at least, with the journal and without, in turns."""
+
 # About 100 rows in 5 tables, as a rehearsal leaves them: parents with children, updates, a delete.
 _SCENARIO = """
 INSERT INTO llx_societe (nom, entity, datec)
@@ -48,6 +51,7 @@ INSERT INTO llx_user_rights SELECT * FROM kept;
 COMMIT;
 """
 _BULK = "UPDATE llx_facturedet SET description = description || '*', qty = qty + 1 WHERE rowid <= 20000"
+_FEW = "UPDATE llx_facturedet SET description = description || '*' WHERE rowid <= 10"
 _SINGLE = "UPDATE llx_societe SET nom = nom || '' WHERE rowid = (SELECT min(rowid) FROM llx_societe)"
 
 
@@ -63,9 +67,9 @@ class Figures:
         by_hand: the same undone by who knows what it was, without a journal: what PostgreSQL itself takes.
         replica: the same in a session with ``session_replication_role = replica``.
         nothing: rewinding nothing.
-        bulk: an update of many rows; with the journal; and its rewind.
-        single: an update of one row, without a network; with the journal.
-        round_trip: of an empty statement.
+        bulk: an update of many rows, without a journal.
+        bulk_cost: how many times as long it takes with the journal; and ``bulk_rewind_cost``, its rewind.
+        single_cost: by what share the journal makes an update of one row slower, at a round trip of half a millisecond.
         install: installing the journal.
         template: ``CREATE DATABASE … TEMPLATE`` and ``DROP DATABASE``.
     """
@@ -79,19 +83,11 @@ class Figures:
     replica: float
     nothing: float
     bulk: float
-    bulk_journalled: float
-    bulk_rewind: float
-    single: float
-    single_journalled: float
-    round_trip: float
+    bulk_cost: float
+    bulk_rewind_cost: float
+    single_cost: float
     install: float
     template: float
-
-    @property
-    def single_cost(self) -> float:
-        """By what share the journal makes an update of one row slower, at a round trip of half a millisecond."""
-        network = max(0.0, _ROUND_TRIP - self.round_trip)
-        return (self.single_journalled - self.single) / (self.single + network)
 
 
 def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
@@ -111,13 +107,8 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         drop_journal(rewinds.connection, place.role)
         round_trip = _median(200, lambda: writer.execute(""))
         by_hand = rewinds.by_hand(60)
-        single, bulk = _median(200, rewinds.write_one), _median(rounds, rewinds.write_many)
-        install = median(rewinds.install() for _ in range(rounds))
-        rewinds.undo()
+        written = [rewinds.written() for _ in range(max(rounds, _WRITTEN))]
         nothing = _median(50, rewinds.undo)
-        single_journalled = _median(200, rewinds.write_one)
-        rewinds.undo()
-        bulks = [(_timed(rewinds.write_many), _timed(rewinds.undo)) for _ in range(rounds)]
         early = rewinds.many(many // 2)
         size = _size(writer)
         late = rewinds.many(many // 2)
@@ -133,15 +124,29 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         by_hand=by_hand,
         replica=median(with_replica),
         nothing=nothing,
-        bulk=bulk,
-        bulk_journalled=median(writing for writing, _ in bulks),
-        bulk_rewind=median(undoing for _, undoing in bulks),
-        single=single,
-        single_journalled=single_journalled,
-        round_trip=round_trip,
-        install=install,
+        bulk=median(each.bulk for each in written),
+        # Of neighbours: a machine that others use, too, is slow for a while.
+        bulk_cost=median(each.bulk_journalled / each.bulk for each in written),
+        bulk_rewind_cost=median(each.bulk_rewind / each.bulk for each in written),
+        single_cost=median(
+            (each.single_journalled - each.single) / (each.single + max(0.0, _ROUND_TRIP - round_trip))
+            for each in written
+        ),
+        install=median(each.install for each in written),
         template=_template(bench, rounds),
     )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """One and many rows' update without a journal, and right afterwards with it; milliseconds."""
+
+    single: float
+    bulk: float
+    install: float
+    single_journalled: float
+    bulk_journalled: float
+    bulk_rewind: float
 
 
 @dataclass
@@ -153,10 +158,21 @@ class _Rewinds:
     role: str
     writer: SandboxConnection
 
-    def install(self) -> float:
-        # As after a restore: there is none yet.
+    def written(self) -> _Written:
         drop_journal(self.connection, self.role)
-        return _timed(lambda: install_journal(self.connection, self.role, _BASELINE))
+        single, bulk = self._median_of_one(), _timed(self.write_many)
+        # As after a restore: there is none yet.
+        install = _timed(lambda: install_journal(self.connection, self.role, _BASELINE))
+        # The first of a session plans.
+        self.writer.execute(_FEW)
+        self.undo()
+        single_journalled = self._median_of_one()
+        self.undo()
+        return _Written(single, bulk, install, single_journalled, _timed(self.write_many), _timed(self.undo))
+
+    def _median_of_one(self) -> float:
+        self.write_one()
+        return _median(50, self.write_one)
 
     def by_hand(self, times: int) -> float:
         def last(table: str) -> int:
