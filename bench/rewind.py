@@ -23,9 +23,6 @@ _BASELINE = "bench"
 _ROUND_TRIP = 0.5
 """Milliseconds: between an application and its database in one cluster."""
 
-_WRITTEN = 5
-"""Rounds at least, with the journal and without, in turns."""
-
 # About 100 rows in 5 tables, as a rehearsal leaves them: parents with children, updates, a delete.
 _SCENARIO = """
 INSERT INTO llx_societe (nom, entity, datec)
@@ -107,7 +104,7 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         drop_journal(rewinds.connection, place.role)
         round_trip = _median(200, lambda: writer.execute(""))
         by_hand = rewinds.by_hand(60)
-        written = [rewinds.written() for _ in range(max(rounds, _WRITTEN))]
+        written = [rewinds.written() for _ in range(rounds)]
         nothing = _median(50, rewinds.undo)
         early = rewinds.many(many // 2)
         size = _size(writer)

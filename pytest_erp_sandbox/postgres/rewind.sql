@@ -221,6 +221,7 @@ BEGIN
     ELSE
         DELETE FROM erp_sandbox_journal.calls;
         DELETE FROM erp_sandbox_journal.rows;
+        -- Some tables have one of their own.
         FOREACH statement IN ARRAY journals[3:] LOOP
             EXECUTE format('DELETE FROM %s', statement);
         END LOOP;
