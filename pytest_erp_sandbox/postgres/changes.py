@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -166,8 +166,9 @@ def _read(
     view: Callable[[Change], Change | None],
 ) -> ChangeSet:
     changes: list[Change] = []
-    unseen = list(_unseen_as_a_whole(connection))
     more = Counter[tuple[str, Kind]]()
+    unseen = list(_unseen_as_a_whole(connection))
+    is_whole = not unseen
     for table in read_pieces(connection, "relation IN (SELECT relation FROM erp_sandbox_journal.calls)"):
         name = shown_name(str(table["name"]))
         if tables is not None and name not in tables:
@@ -177,13 +178,24 @@ def _read(
         elif connection.execute("SELECT erp_sandbox_journal.doubts(%s)", [table["relation"]]).fetchone() != (0,):
             unseen.append(Unseen(name, "statements within statements wrote the same row"))
         else:
-            room = min(sys.maxsize if limit is None else limit, sys.maxsize if each is None else len(changes) + each)
-            for change in filter(None, map(view, _changes(connection, name, table))):
-                if len(changes) < room:
-                    changes.append(change)
-                else:
-                    more[change.table, change.kind] += 1
+            room = min(sys.maxsize if limit is None else limit - len(changes), sys.maxsize if each is None else each)
+            try:
+                with connection.transaction():
+                    found, left_out = _seen(map(view, _changes(connection, name, table)), room)
+            except (psycopg.ProgrammingError, psycopg.DataError) as error:
+                if is_whole:
+                    raise
+                unseen.append(Unseen(name, f"its columns were defined anew: {error.diag.message_primary}"))
+            else:
+                changes += found
+                more += left_out
     return ChangeSet(tuple(changes), tuple(unseen), more)
+
+
+def _seen(changes: Iterator[Change | None], room: int) -> tuple[list[Change], Counter[tuple[str, Kind]]]:
+    """As many changes as there is room for, and how many more there are, by table and kind."""
+    seen = (change for change in changes if change is not None)
+    return list(islice(seen, room)), Counter((change.table, change.kind) for change in seen)
 
 
 def _unseen_as_a_whole(connection: SandboxConnection) -> Iterator[Unseen]:

@@ -36,8 +36,8 @@ WITH candidate AS MATERIALIZED (
         string_agg(format('t.%I OPERATOR(%I.%s) plan.k%s', attname, nspname, oprname, n), ' AND ' ORDER BY n) AS match,
         string_agg(format('t.%I IS NOT NULL', attname), ' AND ' ORDER BY n) AS is_there,
         string_agg(format('k%s IS NULL', n), ' OR ' ORDER BY n) AS is_lost,
-        string_agg(format('old_rows.%I::text', attname), ', ' ORDER BY n) AS of_old_rows,
-        string_agg(format('new_rows.%I::text', attname), ', ' ORDER BY n) AS of_new_rows,
+        string_agg(format('CAST(%I AS text)', attname), ', ' ORDER BY n) AS texts,
+        string_agg(format('NULL AS %I', attname), ', ' ORDER BY n) AS nulls,
         string_agg(quote_ident(attname), ', ' ORDER BY n) AS quoted
     FROM key_column AS key
     JOIN pg_attribute ON attrelid = key.oid AND attnum = number
@@ -57,19 +57,21 @@ WITH candidate AS MATERIALIZED (
             FILTER (WHERE is_large AND attidentity <> 'a') AS set_to_own,
         string_agg(format('%1$I = (old.image).%1$I', attname), ', ' ORDER BY attnum)
             FILTER (WHERE attidentity <> 'a') AS set_to_text,
-        string_agg(format('old_rows.%I', attname), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS of_old_rows,
-        -- NULL of any type: that of a column may be altered.
-        string_agg(CASE WHEN is_key THEN format('new_rows.%I', attname) ELSE 'NULL' END, ', ' ORDER BY attnum)
-            FILTER (WHERE is_large) AS keys_of_new_rows,
-        string_agg(format('%I %s', attname, format_type(atttypid, -1)), ', ' ORDER BY attnum)
-            FILTER (WHERE is_large) AS definitions,
+        string_agg(format('CAST(%1$I AS %2$s) AS %1$I', attname, type), ', ' ORDER BY attnum)
+            FILTER (WHERE is_large) AS typed,
+        string_agg(format('CAST(NULL AS %2$s) AS %1$I', attname, type), ', ' ORDER BY attnum)
+            FILTER (WHERE is_large) AS nulls,
+        string_agg(CASE WHEN is_key THEN format('image.%I', attname) ELSE 'NULL' END, ', ' ORDER BY attnum)
+            FILTER (WHERE is_large) AS keys,
+        string_agg(format('%I %s', attname, type), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS definitions,
         coalesce(bool_or(attidentity = 'a' AND NOT is_key), false) AS has_fixed_identity,
         count(*) <= 200 AND bool_and(atttypid < 16384 AND attcollation IN (0, 100)
             AND attname NOT IN ('call', 'is_new') AND attname !~ '^k\d+$') AS is_plain
     FROM candidate JOIN pg_attribute ON attrelid = candidate.oid
     CROSS JOIN LATERAL (
-        SELECT EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum) AS is_key
-    ) AS keys
+        SELECT EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum) AS is_key,
+            format_type(atttypid, -1) AS type
+    ) AS about
     WHERE attnum > 0 AND NOT attisdropped AND attgenerated = ''
     GROUP BY candidate.oid
 ), foreign_keys AS (
@@ -114,7 +116,7 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
         AND (SELECT bool_and(tgtype & 13 = 1) AND bool_or(tgtype & 16 > 0) FROM pg_trigger
             WHERE tgrelid = candidate.oid AND NOT tgisinternal) IS TRUE AS spares_triggers,
     CASE WHEN own IS NOT NULL THEN 'write_' || candidate.oid
-        ELSE 'write_' || coalesce(md5(key_pieces.of_old_rows), 'whole') END AS writer,
+        ELSE 'write_' || coalesce(md5(key_pieces.texts), 'whole') END AS writer,
     -- What the text of a value depends on.
     CASE WHEN own IS NULL THEN ' SET datestyle = ''ISO, YMD'' SET intervalstyle = ''postgres'' SET extra_float_digits = 1'
         ' SET bytea_output = ''hex'' SET timezone = ''UTC'' SET lc_monetary = ''C''' ELSE '' END AS settings,
@@ -160,18 +162,21 @@ CROSS JOIN LATERAL (
     SELECT CASE WHEN key_pieces.oid IS NOT NULL AND is_large AND column_pieces.is_plain
         THEN 'erp_sandbox_journal.rows_' || candidate.oid END
 ) AS journals (own)
+-- Columns may get other names, and go: what rows no longer have is found one level further out, where it is NULL. To
+-- the writer that is no error; and the next rewind sees that the catalogue is not as it was.
 CROSS JOIN LATERAL (
-    SELECT 'INSERT INTO erp_sandbox_journal.rows ',
-        format(line, 'false', coalesce('ARRAY[' || key_pieces.of_old_rows || ']', 'NULL::text[]'),
-            'CAST(old_rows.* AS text)', 'old_rows'),
-        format(line, 'true', coalesce('ARRAY[' || key_pieces.of_new_rows || ']', 'NULL::text[]'),
-            CASE WHEN key_pieces.oid IS NULL THEN 'CAST(new_rows.* AS text)' ELSE 'NULL' END, 'new_rows')
-    FROM (SELECT 'SELECT erp_sandbox.call, erp_sandbox.relation, %s, %s, %s FROM %s') AS form (line)
+    SELECT 'INSERT INTO erp_sandbox_journal.rows ', 'erp_sandbox.relation, ', coalesce(key_pieces.nulls, 'NULL'),
+        coalesce('ARRAY[' || key_pieces.texts || ']', 'NULL::text[]') || ', CAST(old_rows.* AS text)',
+        coalesce('ARRAY[' || key_pieces.texts || '], NULL', 'NULL::text[], CAST(new_rows.* AS text)'), 'image.*'
     WHERE own IS NULL
     UNION ALL
-    SELECT format('INSERT INTO %s ', own),
-        format('SELECT erp_sandbox.call, false, %s FROM old_rows', column_pieces.of_old_rows),
-        format('SELECT erp_sandbox.call, true, %s FROM new_rows', keys_of_new_rows)
+    SELECT format('INSERT INTO %s ', own), '', column_pieces.nulls, column_pieces.typed, column_pieces.typed, keys
     WHERE own IS NOT NULL
-) AS statements (insertion, old_lines, new_lines)
+) AS images (insertion, relation, nulls, of_old_row, of_new_row, keys_alone)
+CROSS JOIN LATERAL (
+    SELECT format(line, relation, 'false', 'image.*', images.nulls, of_old_row, 'old_rows'),
+        format(line, relation, 'true', keys_alone, images.nulls, of_new_row, 'new_rows')
+    FROM (SELECT 'SELECT erp_sandbox.call, %s%s, %s FROM (SELECT %s) AS missing'
+        ' CROSS JOIN LATERAL (SELECT %s FROM %s) AS image') AS form (line)
+) AS statements (old_lines, new_lines)
 ORDER BY candidate.oid

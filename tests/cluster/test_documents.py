@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
@@ -458,6 +456,19 @@ def test_what_is_damaged_on_its_way_is_not_unpacked(
     assert each_ends.at(sandbox, "cat mycompany/old && ls mycompany") == "old\nold\n"
 
 
+def once(act: Callable[[], object]) -> Callable[[int, int], None]:
+    """What is told of a sync's progress, and acts in its middle."""
+    is_done = False
+
+    def on_progress(_entries: int, size: int) -> None:
+        nonlocal is_done
+        if size > 20_000_000 and not is_done:
+            is_done = True
+            act()
+
+    return on_progress
+
+
 @pytest.fixture
 def endless(ends: Ends) -> Iterator[tuple[ProdDocuments, SandboxDocuments]]:
     """Documents whose copying does not end by itself within the test."""
@@ -474,12 +485,12 @@ def test_a_program_killed_at_either_end_leaves_the_old_documents(
 ) -> None:
     prod, sandbox = endless
     victim = prod if end == "source" else sandbox
-    kill = "for p in /proc/[0-9]*; do read -r n <$p/comm && [ $n = tar ] && kill -9 ${p#/proc/}; done 2>/dev/null; true"
-    killer = threading.Timer(1.5, lambda: ends.at(victim, kill))
-    killer.start()
+    kill = (
+        "for p in /proc/[0-9]*; do read -r n <$p/comm && [ $n = tar ] && kill -9 ${p#/proc/} && k=1; done 2>/dev/null"
+    )
+    in_the_middle = once(lambda: ends.at(victim, f"k=; until [ $k ]; do {kill}; done"))
     with pytest.raises(ClusterError, match=r"tar.*exit code"):
-        ends.sync(prod, sandbox)
-    killer.join()
+        sync_documents(ends.kubernetes.cluster, prod, sandbox, [], in_the_middle)
     assert ends.at(sandbox, "cat mycompany/old && ls mycompany") == "old\nold\n"
 
 
@@ -514,19 +525,15 @@ def test_what_a_run_killed_between_the_two_renames_took_away_is_put_back(ends: E
 def test_what_prods_erp_writes_meanwhile_is_copied_in_another_attempt(ends: Ends) -> None:
     prod, sandbox = ends.fresh()
     ends.at(prod, "mkdir mycompany && truncate -s 300000000 mycompany/large && echo start >mycompany/log")
-    done = threading.Event()
+    sizes: list[int] = []
+    write = once(lambda: ends.at(prod, "echo more >>mycompany/large"))
 
-    def grow() -> None:
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until:
-            ends.at(prod, "echo more >>mycompany/large")
-        done.set()
+    def write_in_the_middle(entries: int, size: int) -> None:
+        sizes.append(size)
+        write(entries, size)
 
-    writer = threading.Thread(target=grow)
-    writer.start()
-    ends.sync(prod, sandbox)
-    assert done.wait(30)
-    writer.join()
+    sync_documents(ends.kubernetes.cluster, prod, sandbox, [], write_in_the_middle)
+    assert sizes.count(sizes[0]) == 2  # it began twice
     assert ends.at(sandbox, "md5sum mycompany/large") == ends.at(prod, "md5sum mycompany/large")
 
 

@@ -286,6 +286,7 @@ def test_another_logins_session_is_awaited_and_then_named(sandbox: Side, monkeyp
             take_lease([sandbox.sandbox], PATIENCE)
         assert session.execute("SELECT 1").fetchone() == (1,)
 
+    monkeypatch.setattr("pytest_erp_sandbox.postgres.lease._PATIENCE", timedelta(seconds=30))
     session = of_an_earlier_lease(sandbox)
     closing = threading.Timer(0.4, session.close)
     closing.start()

@@ -899,16 +899,33 @@ def test_who_reads_the_journal_is_not_waited_for(sandbox: JournalledSandbox, lar
     sandbox.expect_baseline()
 
 
+REDEFINED = {
+    "a column of another type": "ALTER TABLE made ALTER v TYPE int USING v::int",
+    "a number that becomes text": "ALTER TABLE made ALTER lines TYPE text",
+    "a column renamed": "ALTER TABLE made RENAME v TO w",
+    "a column renamed to what the journal has, too": "ALTER TABLE made RENAME v TO image",
+    "a column dropped": "ALTER TABLE made DROP COLUMN lines",
+    "two columns swapped": "ALTER TABLE made RENAME v TO w; ALTER TABLE made RENAME lines TO v; ALTER TABLE made RENAME w TO lines",
+    "the key renamed": "ALTER TABLE made RENAME id TO rowid",
+    "the key dropped": "ALTER TABLE made DROP COLUMN id",
+    "a column added": "ALTER TABLE made ADD COLUMN w int",
+}
+
+
 @pytest.mark.parametrize("large", [2**40, -1], ids=["text", "typed"])
-def test_a_column_of_another_type_does_not_keep_the_erp_from_writing(sandbox: JournalledSandbox, large: int) -> None:
-    sandbox.journal("CREATE TABLE typed (id int PRIMARY KEY, v text)", "INSERT INTO typed VALUES (1, '1')", large=large)
-    sandbox.happen(
-        "ALTER TABLE typed ALTER v TYPE int USING v::int",
-        "INSERT INTO typed VALUES (2, 2)",
-        "UPDATE typed SET v = v + 1",
-        "DELETE FROM typed WHERE id = 1",
-    )
-    assert "typed" in sandbox.fallback()
+@pytest.mark.parametrize("key", ["PRIMARY KEY", "NOT NULL"], ids=["with a key", "without a key"])
+@pytest.mark.parametrize("case", REDEFINED)
+def test_columns_that_are_redefined_do_not_keep_the_erp_from_writing(
+    sandbox: JournalledSandbox, case: str, key: str, large: int
+) -> None:
+    sandbox.journal(f"CREATE TABLE made (id int {key}, v text, lines int, stack text)", large=large)
+    with sandbox.application() as application:
+        for more in ("", REDEFINED[case]):
+            application.execute(more.encode())
+            application.execute("INSERT INTO made VALUES (1, '1', 1), (2, '2', 2)")
+            application.execute("UPDATE made SET stack = 'changed'")
+            application.execute("DELETE FROM made")
+    assert "public.made" in sandbox.fallback()
 
 
 def test_a_reader_is_not_waited_for(sandbox: JournalledSandbox) -> None:
