@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import mkstemp
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +25,12 @@ _FORMAT = 3
 
 _MANIFEST = "manifest.json"
 _DUMP = "dump"
+
+_CHECKED = "checked"
+"""Beside the dump: a file as old as the last look at the checksum that found it right."""
+
+_CHECK_HOLDS = timedelta(days=1)
+"""While nobody writes to the dump. What a disk forgets by itself is found out the day after."""
 
 _ENTRIES = "[0-9]*Z"
 """Named for their time, to the microsecond: the names' order is theirs."""
@@ -128,17 +135,46 @@ class Golden:
         }
 
     def verify(self) -> None:
-        """Read all of it once, and compare the checksum.
+        """Read all of it, and compare the checksum; once a day, where nobody writes to it.
 
         Raises:
             GoldenError: it is not what was written.
         """
+        begun: Path | None = None
         try:
-            measured = _measured(self.dump, self.manifest)
+            if self._is_checked():
+                return
+            begun = self._begin_check()
+            is_right = _measured(self.dump, self.manifest) == self.manifest
+            if is_right and begun is not None:
+                begun.replace(self.folder / _CHECKED)
         except OSError as error:
             raise GoldenError(f"golden dump {self.id} is damaged: {error.strerror}: {error.filename}") from None
-        if measured != self.manifest:
+        finally:
+            if begun is not None:
+                begun.unlink(missing_ok=True)
+        if not is_right:
             raise GoldenError(f"golden dump {self.id} is damaged: it does not have the checksum that it was made with")
+
+    def _is_checked(self) -> bool:
+        """Whether all was written before it was last found right, and that was not long ago."""
+        try:
+            checked = (self.folder / _CHECKED).stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        # The dump's folder has the time when a file was put into it, or taken away.
+        written = [self.folder / _MANIFEST, self.dump, *self.dump.iterdir()]
+        is_recent = time.time_ns() - checked < _CHECK_HOLDS.total_seconds() * 1e9
+        return is_recent and all(each.stat().st_ctime_ns < checked for each in written)
+
+    def _begin_check(self) -> Path | None:
+        """A file that is as old as this; None for those who can only read the cache, and check each time."""
+        try:
+            descriptor, name = mkstemp(prefix=".checking-", dir=self.folder)
+        except OSError:
+            return None
+        os.close(descriptor)
+        return Path(name)
 
     def mark_used(self) -> None:
         """Keep it from being pruned for a while."""

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,9 @@ from pytest_erp_sandbox.golden import Golden, GoldenCache, Manifest, Source
 from .postgres.pairs import eventually
 
 PROD = Source("server", "'erp' at db:5432", "7/16384", "15.18")
+
+
+SIZE = 1_000_000
 
 
 def manifest(source: Source = PROD, run: str = "run", made_at: datetime | None = None) -> Manifest:
@@ -183,6 +187,65 @@ class TestDamage:
             assert cache.newest(on_damage=told.append, remove_damaged=True) is None
         assert told == []
         assert golden.folder.exists()
+
+
+def read_bytes() -> int:
+    """How many bytes this process has read so far, from whatever."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+class TestChecking:
+    @pytest.fixture
+    def large(self, cache: GoldenCache) -> Golden:
+        def large(dump: Path, scratch: Path) -> Manifest:
+            made = write(dump, scratch)
+            (dump / "2.dat").write_bytes(os.urandom(SIZE))
+            return made
+
+        with cache.locked():
+            golden = cache.add(large)
+        clock, made_at = cache.path / "clock", (golden.folder / "manifest.json").stat().st_ctime_ns
+
+        def is_past() -> bool:
+            """The file system's clock ticks some hundred times a second."""
+            clock.touch()
+            return clock.stat().st_mtime_ns > made_at
+
+        eventually(is_past)
+        return golden
+
+    def reads_it(self, cache: GoldenCache) -> bool:
+        before = read_bytes()
+        assert cache.newest() is not None
+        return read_bytes() - before > SIZE
+
+    def test_reads_it_once_a_day(self, cache: GoldenCache, large: Golden) -> None:
+        assert [self.reads_it(cache) for _ in range(3)] == [True, False, False]
+        yesterday = time.time() - timedelta(hours=25).total_seconds()
+        os.utime(large.folder / "checked", (yesterday, yesterday))
+        assert [self.reads_it(cache) for _ in range(2)] == [True, False]
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_finds_what_was_damaged_since(self, cache: GoldenCache, large: Golden, damage: str) -> None:
+        assert cache.newest() == large
+        DAMAGES[damage](large)
+        assert cache.newest() is None
+        assert not list(large.folder.glob(".checking*"))
+
+    def test_finds_what_was_damaged_by_somebody_who_put_the_times_back(self, cache: GoldenCache, large: Golden) -> None:
+        assert cache.newest() == large
+        file = large.dump / "2.dat"
+        before = file.stat()
+        flip(file)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert cache.newest() is None
+
+    def test_does_not_believe_what_came_with_a_copy(self, cache: GoldenCache, large: Golden, tmp_path: Path) -> None:
+        assert cache.newest() == large
+        copied = GoldenCache(tmp_path / "copied", keep=2)
+        shutil.copytree(large.folder, copied.path / large.id)
+        flip(copied.path / large.id / "dump" / "2.dat")
+        assert copied.newest() is None
 
 
 class TestPruning:
