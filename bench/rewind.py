@@ -23,6 +23,8 @@ _BASELINE = "bench"
 _ROUND_TRIP = 0.5
 """Milliseconds: between an application and its database in one cluster."""
 
+_SHORT_ROUNDS = 9
+
 # About 100 rows in 5 tables, as a rehearsal leaves them: parents with children, updates, a delete.
 _SCENARIO = """
 INSERT INTO llx_societe (nom, entity, datec)
@@ -104,7 +106,9 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         drop_journal(rewinds.connection, place.role)
         round_trip = _median(200, lambda: writer.execute(""))
         by_hand = rewinds.by_hand(60)
-        written = [rewinds.written() for _ in range(rounds)]
+        many_rows = [rewinds.many_rows() for _ in range(rounds)]
+        # Each takes a second, and they differ by as much as they are.
+        one_row = [rewinds.one_row(round_trip) for _ in range(max(rounds, _SHORT_ROUNDS))]
         nothing = _median(50, rewinds.undo)
         early = rewinds.many(many // 2)
         size = _size(writer)
@@ -121,29 +125,30 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         by_hand=by_hand,
         replica=median(with_replica),
         nothing=nothing,
-        bulk=median(each.bulk for each in written),
-        # Of neighbours: a machine that others use, too, is slow for a while.
-        bulk_cost=median(each.bulk_journalled / each.bulk for each in written),
-        bulk_rewind_cost=median(each.bulk_rewind / each.bulk for each in written),
-        single_cost=median(
-            (each.single_journalled - each.single) / (each.single + max(0.0, _ROUND_TRIP - round_trip))
-            for each in written
-        ),
-        install=median(each.install for each in written),
+        bulk=median(each.plain for each in many_rows),
+        bulk_cost=median(each.journalled / each.plain for each in many_rows),
+        bulk_rewind_cost=median(each.rewind / each.plain for each in many_rows),
+        single_cost=median(each.cost for each in one_row),
+        install=median(each.install for each in one_row),
         template=_template(bench, rounds),
     )
 
 
 @dataclass(frozen=True)
-class _Written:
-    """One and many rows' update without a journal, and right afterwards with it; milliseconds."""
+class _OneRow:
+    """What the journal adds to a row's update, as a share of it; and installing the journal, in milliseconds."""
 
-    single: float
-    bulk: float
+    cost: float
     install: float
-    single_journalled: float
-    bulk_journalled: float
-    bulk_rewind: float
+
+
+@dataclass(frozen=True)
+class _ManyRows:
+    """An update without a journal, with it, and its rewind, in milliseconds."""
+
+    plain: float
+    journalled: float
+    rewind: float
 
 
 @dataclass
@@ -155,17 +160,29 @@ class _Rewinds:
     role: str
     writer: SandboxConnection
 
-    def written(self) -> _Written:
+    # What is compared is measured by turns: a machine that others use, too, is slow for a while.
+
+    def one_row(self, round_trip: float) -> _OneRow:
         drop_journal(self.connection, self.role)
-        single, bulk = self._median_of_one(), _timed(self.write_many)
-        # As after a restore: there is none yet.
-        install = _timed(lambda: install_journal(self.connection, self.role, _BASELINE))
+        plain = self._median_of_one()
+        install = self._install()
+        journalled = self._median_of_one()
+        self.undo()
+        return _OneRow((journalled - plain) / (plain + max(0.0, _ROUND_TRIP - round_trip)), install)
+
+    def many_rows(self) -> _ManyRows:
+        drop_journal(self.connection, self.role)
+        plain = _timed(self.write_many)
+        self._install()
+        return _ManyRows(plain, _timed(self.write_many), _timed(self.undo))
+
+    def _install(self) -> float:
+        """As after a restore: there is none yet."""
+        took = _timed(lambda: install_journal(self.connection, self.role, _BASELINE))
         # The first of a session plans.
         self.writer.execute(_FEW)
         self.undo()
-        single_journalled = self._median_of_one()
-        self.undo()
-        return _Written(single, bulk, install, single_journalled, _timed(self.write_many), _timed(self.undo))
+        return took
 
     def _median_of_one(self) -> float:
         self.write_one()
