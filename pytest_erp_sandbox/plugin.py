@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -166,6 +167,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(agent_steps, "erp_sandbox_agent_steps")
         config.pluginmanager.register(ScenarioRecorder(config.rootpath), "erp_sandbox_recorder")
     _end_orderly_on_sigterm(config)
+    # What has been imported stays until the end. To look through it all the same, as the garbage collector does a few
+    # times in each run, took a fifth of the time of one that rewinds.
+    gc.freeze()
 
 
 def _read_settings(config: pytest.Config) -> Settings | None:

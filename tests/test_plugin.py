@@ -65,15 +65,16 @@ class TestWithoutSettings:
         # pytest-bdd and others import what they like; what counts is what comes on top of it.
         pytester.makeconftest(
             f"""
-            import sys
+            import gc, sys
 
             def pytest_unconfigure(config):
                 print("imported:", [name for name in {HEAVY!r} if name in sys.modules])
+                print("kept from the garbage collector:", gc.get_freeze_count())
             """
         )
         result = pytester.runpytest_subprocess("--setup-show", "-s", "-p", "no:xdist", "-p", "no:anyio")
         result.assert_outcomes(passed=1)
-        result.stdout.fnmatch_lines(["imported: []"])
+        result.stdout.fnmatch_lines(["imported: []", "kept from the garbage collector: 0"])
         result.stdout.no_fnmatch_line("*erp-sandbox:*")
         result.stdout.no_fnmatch_line("*SETUP    S*")
 
@@ -126,6 +127,28 @@ class TestTouchingNoDatabase:
         elsewhere.pytester.makepyfile(test_plain="def test_one(): pass")
         elsewhere.run().expect(0, passed=2)
         assert listener.connections == 0
+
+    def test_what_is_imported_is_kept_from_the_garbage_collector_and_what_tests_leave_is_not(
+        self, elsewhere: Project
+    ) -> None:
+        elsewhere.pytester.makepyfile(
+            test_garbage="""
+            import gc, sys, weakref
+
+            class Node: pass
+
+            def test_one():
+                assert gc.get_freeze_count() > 10_000
+                assert not any(each is sys.modules["pydantic"].__dict__ for each in gc.get_objects())
+                node = Node()
+                node.itself = node
+                gone = weakref.ref(node)
+                del node
+                gc.collect()
+                assert gone() is None
+            """
+        )
+        elsewhere.run("test_garbage.py").expect(0, passed=1)
 
     def test_rehearsing_does(self, elsewhere: Project, listener: Listener) -> None:
         assert elsewhere.run().code == 1
