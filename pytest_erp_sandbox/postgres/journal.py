@@ -149,7 +149,7 @@ def _watch(connection: SandboxConnection) -> None:
     connection.execute(query(__package__, "journal_tables.sql"))
     tables = read_pieces(connection)
     watched = [table for table in tables if table["obstacle"] is None]
-    writers = {str(table["writer"]): fill("journal_writer.sql", table) for table in watched}
+    writers = {str(table["writer"]): _writer(table) for table in watched}
     # In one script for all.
     connection.execute(
         sql.SQL(";\n").join(
@@ -163,6 +163,11 @@ def _watch(connection: SandboxConnection) -> None:
             ]
         )
     )
+
+
+def _writer(table: Pieces) -> Piece:
+    """The function that notes what is written to the table, and to others that are noted alike."""
+    return fill("journal_writer_function.sql", table, body=_literal(fill("journal_writer.sql", table)))
 
 
 def _undo_function(table: Pieces) -> Piece:

@@ -1,5 +1,3 @@
-CREATE FUNCTION erp_sandbox_journal.{writer}() RETURNS trigger LANGUAGE plpgsql
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp{settings} AS $body$
 #variable_conflict use_column
 <<erp_sandbox>>
 DECLARE
@@ -41,4 +39,3 @@ BEGIN
     END IF;
     RETURN NULL;
 END
-$body$

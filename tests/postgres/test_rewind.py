@@ -65,6 +65,11 @@ INSERT INTO typed VALUES
 
 SLOW = "ALTER TABLE party ADD CONSTRAINT slow CHECK (pg_sleep(0.02) IS NOT NULL)"
 
+NAMES_WITH_A_MEANING = [
+    "$body$", "a%b", "{x}", "erp_sandbox", "call", "relation", "lines", "stack", "is_affected", "image", "missing", "old_rows",
+    "new_rows", "new", "old", "tg_op", "found", "sqlstate", "select",
+]  # fmt: skip
+
 CASES: dict[str, tuple[str, list[str]]] = {
     "inserted, updated and deleted": (
         PARTIES,
@@ -319,6 +324,17 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "copied in": (
         PARTIES,
         ["CREATE TEMP TABLE source AS SELECT 1", "INSERT INTO party (name) SELECT 'many' FROM generate_series(1, 500)"],
+    ),
+    "names that functions have, too": (
+        "".join(
+            f'CREATE TABLE "{name}" ("{name}" int PRIMARY KEY, v numeric(8, 2)); INSERT INTO "{name}" VALUES (1, 1), (2, 2), (3, NULL);'
+            for name in NAMES_WITH_A_MEANING
+        ),
+        [
+            f'UPDATE "{name}" SET "{name}" = 9, v = v + 1 WHERE "{name}" = 1; DELETE FROM "{name}" WHERE "{name}" = 2;'
+            f'INSERT INTO "{name}" VALUES (7, 7)'
+            for name in NAMES_WITH_A_MEANING
+        ],
     ),
     "names to be quoted": (
         'CREATE SCHEMA "Sch ""é"; CREATE TABLE "Sch ""é"."täble.""x" ("Id é" int PRIMARY KEY, "select" text, "a""b %s {c}" text,'
