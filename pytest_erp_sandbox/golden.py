@@ -163,9 +163,9 @@ class Golden:
         except FileNotFoundError:
             return False
         # The dump's folder has the time when a file was put into it, or taken away.
-        written = [self.folder / _MANIFEST, self.dump, *self.dump.iterdir()]
+        files = [each.stat() for each in (self.folder / _MANIFEST, self.dump, *self.dump.iterdir())]
         is_recent = time.time_ns() - checked < _CHECK_HOLDS.total_seconds() * 1e9
-        return is_recent and all(each.stat().st_ctime_ns < checked for each in written)
+        return is_recent and all(max(each.st_mtime_ns, each.st_ctime_ns) < checked for each in files)
 
     def _begin_check(self) -> Path | None:
         """A file that is as old as this; None for those who can only read the cache, and check each time."""

@@ -185,7 +185,7 @@ def _read(
             except (psycopg.ProgrammingError, psycopg.DataError) as error:
                 if is_whole:
                     raise
-                unseen.append(Unseen(name, f"its columns were defined anew: {error.diag.message_primary}"))
+                unseen.append(Unseen(name, f"it was defined anew, or dropped: {error.diag.message_primary}"))
             else:
                 changes += found
                 more += left_out
