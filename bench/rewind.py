@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
 import psycopg
 from psycopg import sql
 
-from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase
+from pytest_erp_sandbox.postgres.connection import SandboxConnection
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal
 from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, rewind
 
@@ -97,12 +98,9 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         rounds: of what takes long.
         many: rewinds in a row.
     """
-    place = bench.estate.sandboxes[0]
-    name = bench.sandbox.lease.connection.info.dbname
-    superuser = SandboxDatabase(bench.server.dsn(name), "sandbox.dsn", role=place.role)
-    with bench.sandbox.connect() as writer, superuser.connect() as replica:
-        replica.execute("SET session_replication_role = replica")
-        rewinds = _Rewinds(bench.sandbox.lease.connection, bench.sandbox.lease.reader, place.role, writer)
+    place, lease = bench.estate.sandboxes[0], bench.sandbox.lease
+    with bench.sandbox.connect() as writer:
+        rewinds = _Rewinds(lease.connection, lease.reader, place.role, writer)
         drop_journal(rewinds.connection, place.role)
         round_trip = _median(200, lambda: writer.execute(""))
         by_hand = rewinds.by_hand(60)
@@ -115,7 +113,8 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         late = rewinds.many(many // 2)
         growth = _size(writer) - size
         rows = rewinds.scenario().rows
-        with_replica = _Rewinds(replica, bench.sandbox.lease.reader, place.role, writer).many(60)[10:]
+        with _granted(bench, lease.connection.info.user):
+            with_replica = _Rewinds(lease.undoer, lease.reader, place.role, writer).many(60)[10:]
     return Figures(
         scenario=median(early + late),
         rows=rows,
@@ -132,6 +131,18 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         install=median(each.install for each in one_row),
         template=_template(bench, rounds),
     )
+
+
+@contextmanager
+def _granted(bench: Bench, login: str) -> Iterator[None]:
+    """The right to be a replica, which is the whole server's to give."""
+    with psycopg.connect(bench.server.dsn().get_secret_value(), autocommit=True) as admin:
+        parameter, to = sql.SQL("SET ON PARAMETER session_replication_role"), sql.Identifier(login)
+        admin.execute(sql.SQL("GRANT {} TO {}").format(parameter, to))
+        try:
+            yield
+        finally:
+            admin.execute(sql.SQL("REVOKE {} FROM {}").format(parameter, to))
 
 
 @dataclass(frozen=True)

@@ -321,9 +321,7 @@ class Sandbox:
         mark = read_mark(lease.connection)
         if mark is None or mark.baseline is None or not is_baseline_of(mark.baseline, golden, place, self._settings):
             return None
-        rewound = rewind(
-            lease.connection, lambda: lease.reader, place.role, mark.baseline, lock_timeout=place.lock_timeout
-        )
+        rewound = rewind(lease.undoer, lambda: lease.reader, place.role, mark.baseline, lock_timeout=place.lock_timeout)
         if isinstance(rewound, Fallback):
             return rewound
         if self._settings.verify:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import sql
 
-from pytest_erp_sandbox.demo.estate import SANDBOX_ROLE
+from pytest_erp_sandbox.demo.estate import SANDBOX_LOGIN, SANDBOX_ROLE
 from pytest_erp_sandbox.errors import PostgresError
 from pytest_erp_sandbox.golden import Golden
 from pytest_erp_sandbox.pool import Pool
@@ -119,6 +120,23 @@ class TestRewind:
         run(estate.admin(0), f"SELECT pg_terminate_backend({pid}, 5000)")
         with reset_by(pool, golden, "rewind"):
             pass
+
+    @pytest.mark.usefixtures("begun")
+    def test_has_no_need_of_foreign_keys_where_the_login_may_be_a_replica(
+        self, runs: Runs, golden: Golden, estate: BuiltEstate, begun: dict[str, str]
+    ) -> None:
+        login, parameter = sql.Identifier(SANDBOX_LOGIN), sql.SQL("SET ON PARAMETER session_replication_role")
+        with connect(estate.admin(0)) as admin:
+            admin.execute(sql.SQL("GRANT {} TO {}").format(parameter, login))
+            try:
+                with closing(runs.pool("another run")) as pool:
+                    for _ in range(2):
+                        write(estate, *WRITES)
+                        with reset_by(pool, golden, "rewind") as sandbox:
+                            assert state_of_sandbox(estate) == begun
+                            assert sandbox.lease.undoer is not sandbox.lease.connection
+            finally:
+                admin.execute(sql.SQL("REVOKE {} FROM {}").format(parameter, login))
 
     @pytest.mark.usefixtures("begun")
     def test_clears_what_was_kept_for_inspection(self, pool: Pool, runs: Runs, golden: Golden) -> None:

@@ -62,14 +62,20 @@ class Lease:
     """
 
     def __init__(
-        self, database: SandboxDatabase, connection: SandboxConnection, reader: SandboxConnection | None = None
+        self,
+        database: SandboxDatabase,
+        connection: SandboxConnection,
+        reader: SandboxConnection | None = None,
+        undoer: SandboxConnection | None = None,
     ) -> None:
         self.id = secrets.token_hex(6)
         self.database = database
         self.connection = connection
         self._reader = reader
+        self._undoer = undoer
         self.application_name = f"{_LEASED} {self.id}"
         connection.execute("SELECT set_config('application_name', %s, false)", [self.application_name])
+        self._rename_undoer(self.application_name)
         self.end_earlier_sessions()
 
     @property
@@ -86,6 +92,26 @@ class Lease:
             _configure(session, {**_LASTING, "role": self.database.role, "default_transaction_read_only": "on"})
             self._reader = session
         return self._reader
+
+    @property
+    def undoer(self) -> SandboxConnection:
+        """The session that rewinds; always the same one, as it keeps the plans.
+
+        Where the login was granted ``SET ON PARAMETER session_replication_role``, it is one of its own, a replica: for
+        those neither triggers nor foreign keys act, which a rewind has no need of, and all else has. It is opened at
+        first use. Elsewhere it is ``connection``.
+
+        Raises:
+            PostgresError: the server refuses it.
+        """
+        if self._undoer is None or (self._undoer is not self.connection and not _answers(self._undoer)):
+            self._undoer = self._replica() if _may_be_a_replica(self.connection) else self.connection
+        return self._undoer
+
+    def _replica(self) -> SandboxConnection:
+        session = self.database.connect(self.application_name)
+        _configure(session, {**_LASTING, "session_replication_role": "replica"})
+        return session
 
     @contextmanager
     def at_work(self, options: str = "") -> Iterator[SandboxConnection]:
@@ -162,6 +188,7 @@ class Lease:
         """
         try:
             if self.connection.info.transaction_status is pq.TransactionStatus.IDLE:
+                self._rename_undoer(APPLICATION_NAME)
                 self.connection.execute(
                     "SELECT set_config('application_name', %s, false), pg_advisory_unlock(%s)", [APPLICATION_NAME, _KEY]
                 )
@@ -174,9 +201,22 @@ class Lease:
 
     def release(self) -> None:
         """Let the next one have the sandbox; harmless when the connection is already gone."""
-        if self._reader is not None:
-            self._reader.close()
+        for session in (self._reader, self._undoer):
+            if session is not None:
+                session.close()
         self.connection.close()
+
+    def _rename_undoer(self, name: str) -> None:
+        """It writes, so it is called what the lease is; one that was lost, or has not ended, is let go."""
+        session = self._undoer
+        if session is None or session is self.connection:
+            return
+        with suppress(psycopg.Error):
+            if session.info.transaction_status is pq.TransactionStatus.IDLE:
+                session.execute("SELECT set_config('application_name', %s, false)", [name])
+                return
+        session.close()
+        self._undoer = None
 
     def __enter__(self) -> Self:
         return self
@@ -204,7 +244,7 @@ def retake(parked: Lease) -> Lease | None:
         stack.callback(parked.release)
         with suppress(psycopg.Error):
             if parked.connection.execute("SELECT pg_try_advisory_lock(%s)", [_KEY]).fetchone() == (True,):
-                lease = Lease(parked.database, parked.connection, parked._reader)
+                lease = Lease(parked.database, parked.connection, parked._reader, parked._undoer)
                 stack.pop_all()  # it is the new lease's to release
                 return lease
     return None
@@ -296,6 +336,11 @@ def _answers(connection: SandboxConnection) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+def _may_be_a_replica(connection: SandboxConnection) -> bool:
+    asked = "SELECT has_parameter_privilege('session_replication_role', 'SET')"
+    return connection.execute(asked).fetchone() == (True,)
 
 
 def _configure(connection: SandboxConnection, settings: Mapping[str, str]) -> None:

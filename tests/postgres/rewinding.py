@@ -39,6 +39,8 @@ class JournalledSandbox:
         self.admin = admin
         self.connection = connection
         self.reader = _reader(server)
+        self.replica = _replica(server)
+        self.is_undone_by_a_replica = False
         self.baseline: dict[str, list[Any]] = {}
         self._cleared = 0
 
@@ -75,6 +77,7 @@ class JournalledSandbox:
         self.admin.close()
         self.connection.close()
         self.reader.close()
+        self.replica.close()
 
     def reconnect(self) -> None:
         """Come back after the server, or somebody, has ended the sandbox's own sessions; or with fresh ones."""
@@ -82,6 +85,7 @@ class JournalledSandbox:
         self.admin = connect(self.server.dsn(DATABASE))
         self.connection = _database(self.server).connect()
         self.reader = _reader(self.server)
+        self.replica = _replica(self.server)
 
     def clear(self) -> None:
         """Forget what a test has made."""
@@ -95,7 +99,8 @@ class JournalledSandbox:
             self.reconnect()
 
     def rewind(self, patience: timedelta = PATIENCE) -> Rewound | Fallback:
-        return rewind(self.connection, lambda: self.reader, ROLE, BASELINE, lock_timeout=patience)
+        session = self.replica if self.is_undone_by_a_replica else self.connection
+        return rewind(session, lambda: self.reader, ROLE, BASELINE, lock_timeout=patience)
 
     def rewound(self) -> Rewound:
         """Rewind, which must be possible."""
@@ -125,6 +130,12 @@ def _reader(server: Server) -> SandboxConnection:
     return reader
 
 
+def _replica(server: Server) -> SandboxConnection:
+    replica = _database(server).connect()
+    replica.execute("SET session_replication_role = replica")
+    return replica
+
+
 @contextmanager
 def journalled_sandbox(server: Server) -> Iterator[JournalledSandbox]:
     """An adopted database; removed afterwards."""
@@ -133,6 +144,7 @@ def journalled_sandbox(server: Server) -> Iterator[JournalledSandbox]:
         dsn,
         f"CREATE ROLE {ROLE}",
         f"CREATE ROLE {LOGIN} LOGIN PASSWORD 'x' IN ROLE {ROLE}",
+        f"GRANT SET ON PARAMETER session_replication_role TO {LOGIN}",
         f"CREATE ROLE {OTHER}",
         f"CREATE DATABASE {DATABASE} OWNER {ROLE}",
     )
@@ -144,7 +156,12 @@ def journalled_sandbox(server: Server) -> Iterator[JournalledSandbox]:
             yield sandbox
             sandbox.close()
     finally:
-        run(dsn, f"DROP DATABASE {DATABASE} WITH (FORCE)", *(f"DROP ROLE {role}" for role in (LOGIN, ROLE, OTHER)))
+        run(
+            dsn,
+            f"DROP DATABASE {DATABASE} WITH (FORCE)",
+            f"REVOKE SET ON PARAMETER session_replication_role FROM {LOGIN}",
+            *(f"DROP ROLE {role}" for role in (LOGIN, ROLE, OTHER)),
+        )
 
 
 def has_journal(connection: SandboxConnection) -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import LeaseError, PostgresError
-from pytest_erp_sandbox.postgres.connection import SandboxDatabase
+from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase
 from pytest_erp_sandbox.postgres.lease import Lease, holders, retake, take_lease
 
 from ..servers import connect
@@ -302,6 +302,92 @@ def test_a_lease_in_the_middle_of_a_transaction_is_not_parked(sandbox: Side) -> 
     assert lease.connection.closed
     with leased(sandbox):
         pass
+
+
+def role_of(session: SandboxConnection) -> tuple[object, ...] | None:
+    return session.execute("SELECT current_setting('session_replication_role')").fetchone()
+
+
+def name_of(session: SandboxConnection) -> tuple[object, ...] | None:
+    """As others see it."""
+    asked = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    return session.execute(asked).fetchone()
+
+
+class TestTheSessionThatRewinds:
+    @pytest.fixture
+    def granted(self, sandbox: Side) -> Iterator[Side]:
+        parameter = "SET ON PARAMETER session_replication_role"
+        sandbox.administrate(f'GRANT {parameter} TO "{sandbox.login}"')
+        yield sandbox
+        sandbox.administrate(f'REVOKE {parameter} FROM "{sandbox.login}"')
+
+    def test_is_the_leases_own(self, sandbox: Side) -> None:
+        with leased(sandbox) as lease:
+            assert lease.undoer is lease.connection
+            assert role_of(lease.undoer) == ("origin",)
+
+    def test_is_a_replica_of_the_leases_name_where_that_was_granted(self, granted: Side) -> None:
+        with leased(granted) as lease:
+            session = lease.undoer
+            assert role_of(session) == ("replica",)
+            assert role_of(lease.connection) == ("origin",)
+            assert name_of(session) == (lease.application_name,)
+            assert lease.undoer is session
+        assert session.closed
+
+    def test_is_kept_while_the_lease_is_parked(self, granted: Side) -> None:
+        parked = take_lease([granted.sandbox], PATIENCE)
+        session = parked.undoer
+        assert parked.park()
+        assert name_of(session) == ("erp-sandbox",)
+        lease = retake(parked)
+        assert lease is not None
+        with lease:
+            assert lease.undoer is session
+            assert name_of(session) == (lease.application_name,)
+
+    def test_is_opened_anew_where_it_was_lost(self, granted: Side) -> None:
+        lost: list[int] = []
+
+        def lose(lease: Lease) -> None:
+            lost.append(lease.undoer.info.backend_pid)
+            granted.administrate(f"SELECT pg_terminate_backend({lost[-1]}, 5000)")
+
+        with leased(granted) as lease:
+            lose(lease)
+            assert role_of(lease.undoer) == ("replica",)
+            lose(lease)
+            assert lease.park()
+        parked = take_lease([granted.sandbox], PATIENCE)
+        lose(parked)
+        again = retake(parked) if parked.park() else None
+        assert again is not None
+        with again:
+            assert role_of(again.undoer) == ("replica",)
+
+    def test_in_the_middle_of_a_transaction_is_not_kept(self, granted: Side) -> None:
+        parked = take_lease([granted.sandbox], PATIENCE)
+        session = parked.undoer
+        session.execute("BEGIN")
+        assert parked.park()
+        lease = retake(parked)
+        assert lease is not None
+        with lease:
+            assert session.closed
+            assert role_of(lease.undoer) == ("replica",)
+
+    def test_of_a_killed_holder_is_ended_by_the_next_one(self, granted: Side) -> None:
+        work = 'lease.undoer.execute("CREATE TABLE left_behind AS SELECT FROM pg_sleep(600)")'
+        at_work = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE TABLE left%'"
+        )
+        with holder(granted, work) as other:
+            other.hear()
+            eventually(lambda: granted.values(at_work))
+            other.process.kill()
+            with leased(granted):
+                assert not granted.values(at_work)
 
 
 def test_a_parked_lease_that_cannot_be_retaken_leaves_the_sandbox_to_others(

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import ClusterError, PostgresError
-from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase, as_owner
+from pytest_erp_sandbox.postgres.connection import SandboxConnection, as_owner
 from pytest_erp_sandbox.postgres.inventory import lost_by_wipe
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal, journalled_baseline
 from pytest_erp_sandbox.postgres.rewind import Rewound, UndoneTable, rewind
@@ -489,10 +489,7 @@ def test_in_a_session_that_is_a_replica(sandbox: JournalledSandbox) -> None:
     made, happened = CASES["user triggers"]
     sandbox.journal(made + "; ALTER TABLE party ENABLE REPLICA TRIGGER told; ALTER TABLE party ADD CHECK (rowid > 0)")
     sandbox.happen(*happened)
-    replica = SandboxDatabase(sandbox.server.dsn("rewind"), "sandbox.dsn", role=ROLE)
-    with replica.connect() as connection:
-        connection.execute("SET session_replication_role = replica")
-        assert isinstance(rewind(connection, lambda: sandbox.reader, ROLE, BASELINE), Rewound)
+    assert isinstance(rewind(sandbox.replica, lambda: sandbox.reader, ROLE, BASELINE), Rewound)
     sandbox.expect_baseline()
 
 

@@ -43,8 +43,11 @@ class RewindMachine(RuleBasedStateMachine):
             self._settle(session)
         self.is_spoilt = False
 
-    @initialize(data=st.data(), typed=st.booleans(), set_to=st.tuples(*[st.sampled_from(SETTINGS)] * 3))
-    def make(self, data: st.DataObject, typed: bool, set_to: tuple[str, ...]) -> None:
+    @initialize(
+        data=st.data(), typed=st.booleans(), replica=st.booleans(), set_to=st.tuples(*[st.sampled_from(SETTINGS)] * 3)
+    )
+    def make(self, data: st.DataObject, typed: bool, replica: bool, set_to: tuple[str, ...]) -> None:
+        self.sandbox.is_undone_by_a_replica = replica
         for session, setting in zip(self.sessions, set_to, strict=True):
             session.execute(setting.encode())
             self._settle(session)
