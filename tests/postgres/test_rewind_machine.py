@@ -34,6 +34,7 @@ class RewindMachine(RuleBasedStateMachine):
 
     sandbox: ClassVar[JournalledSandbox]
     tables: ClassVar[tuple[str, ...]]
+    replica: ClassVar[tuple[bool, ...]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,11 +44,9 @@ class RewindMachine(RuleBasedStateMachine):
             self._settle(session)
         self.is_spoilt = False
 
-    @initialize(
-        data=st.data(), typed=st.booleans(), replica=st.booleans(), set_to=st.tuples(*[st.sampled_from(SETTINGS)] * 3)
-    )
-    def make(self, data: st.DataObject, typed: bool, replica: bool, set_to: tuple[str, ...]) -> None:
-        self.sandbox.is_undone_by_a_replica = replica
+    @initialize(data=st.data(), typed=st.booleans(), set_to=st.tuples(*[st.sampled_from(SETTINGS)] * 3))
+    def make(self, data: st.DataObject, typed: bool, set_to: tuple[str, ...]) -> None:
+        self.sandbox.is_undone_by_a_replica = data.draw(st.sampled_from(self.replica))
         for session, setting in zip(self.sessions, set_to, strict=True):
             session.execute(setting.encode())
             self._settle(session)
@@ -152,8 +151,16 @@ class RewindMachine(RuleBasedStateMachine):
         session.execute("SET lock_timeout = '5ms'; SET client_min_messages = error")
 
 
-def run_machine(sandbox: JournalledSandbox, examples: int, tables: tuple[str, ...] = TABLES, **more: Any) -> None:
-    machine = type("Machine", (RewindMachine,), {"sandbox": sandbox, "tables": tables})
+def run_machine(
+    sandbox: JournalledSandbox,
+    examples: int,
+    tables: tuple[str, ...] = TABLES,
+    replica: tuple[bool, ...] = (False, True),
+    **more: Any,
+) -> None:
+    """Rewinds are a replica's, for which foreign keys do not act, or not, or each in turn."""
+    attributes = {"sandbox": sandbox, "tables": tables, "replica": replica}
+    machine = type("Machine", (RewindMachine,), attributes)
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -242,6 +249,7 @@ def test_a_mutant_is_found_out(adopted_15: JournalledSandbox, mutant: Mutant) ->
             adopted_15,
             100,
             (mutant.table,),
+            (False,),
             derandomize=True,
             database=None,
             phases=[Phase.generate],
