@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import mkstemp
 
 from filelock import FileLock, Timeout
 
@@ -27,10 +26,13 @@ _MANIFEST = "manifest.json"
 _DUMP = "dump"
 
 _CHECKED = "checked"
-"""Beside the dump: a file as old as the last look at the checksum that found it right."""
+"""Beside the dump: how its files looked from outside when they were last read and found right."""
 
 _CHECK_HOLDS = timedelta(days=1)
-"""While nobody writes to the dump. What a disk forgets by itself is found out the day after."""
+"""As long as they look so. What a disk forgets by itself is found out the day after."""
+
+_SETTLED = 1.0
+"""Seconds after which a file that is written to again does not have the same time, however slowly its clock ticks."""
 
 _ENTRIES = "[0-9]*Z"
 """Named for their time, to the microsecond: the names' order is theirs."""
@@ -140,41 +142,19 @@ class Golden:
         Raises:
             GoldenError: it is not what was written.
         """
-        begun: Path | None = None
         try:
-            if self._is_checked():
+            looks = _looks(self.folder)
+            if looks is not None and looks == _checked(self.folder):
                 return
-            begun = self._begin_check()
-            is_right = _measured(self.dump, self.manifest) == self.manifest
-            if is_right and begun is not None:
-                begun.replace(self.folder / _CHECKED)
+            measured = _measured(self.dump, self.manifest)
         except OSError as error:
             raise GoldenError(f"golden dump {self.id} is damaged: {error.strerror}: {error.filename}") from None
-        finally:
-            if begun is not None:
-                begun.unlink(missing_ok=True)
-        if not is_right:
+        if measured != self.manifest:
             raise GoldenError(f"golden dump {self.id} is damaged: it does not have the checksum that it was made with")
-
-    def _is_checked(self) -> bool:
-        """Whether all was written before it was last found right, and that was not long ago."""
-        try:
-            checked = (self.folder / _CHECKED).stat().st_mtime_ns
-        except FileNotFoundError:
-            return False
-        # The dump's folder has the time when a file was put into it, or taken away.
-        files = [each.stat() for each in (self.folder / _MANIFEST, self.dump, *self.dump.iterdir())]
-        is_recent = time.time_ns() - checked < _CHECK_HOLDS.total_seconds() * 1e9
-        return is_recent and all(max(each.st_mtime_ns, each.st_ctime_ns) < checked for each in files)
-
-    def _begin_check(self) -> Path | None:
-        """A file that is as old as this; None for those who can only read the cache, and check each time."""
-        try:
-            descriptor, name = mkstemp(prefix=".checking-", dir=self.folder)
-        except OSError:
-            return None
-        os.close(descriptor)
-        return Path(name)
+        if looks is not None:
+            # Those who can only read the cache read all of it each time.
+            with suppress(OSError):
+                _note_checked(self.folder, looks)
 
     def mark_used(self) -> None:
         """Keep it from being pruned for a while."""
@@ -384,6 +364,36 @@ def _measured(dump: Path, manifest: Manifest) -> Manifest:
         total += size
         digest.update(f"\n{file.name} {size} {each}".encode())
     return replace(manifest, size=total, sha256=digest.hexdigest())
+
+
+def _looks(folder: Path) -> bytes | None:
+    """Other bytes, as many, once somebody writes to an entry's files, or puts others in their place.
+
+    None right after that has happened: if it happened again, it could look the same.
+    """
+    now, digest = time.time(), hashlib.sha256()
+    for file in [folder / _MANIFEST, *sorted((folder / _DUMP).iterdir())]:
+        found = file.stat()
+        if now - max(found.st_ctime, found.st_mtime) < _SETTLED:
+            return None
+        looks = (file.name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        digest.update(repr(looks).encode())
+    return digest.digest()
+
+
+def _checked(folder: Path) -> bytes | None:
+    """How they looked when they were last read and found right; None where that is too long ago."""
+    try:
+        age = time.time() - (folder / _CHECKED).stat().st_mtime
+        return (folder / _CHECKED).read_bytes() if 0 <= age < _CHECK_HOLDS.total_seconds() else None
+    except OSError:
+        return None
+
+
+def _note_checked(folder: Path, looks: bytes) -> None:
+    # In place: whoever copies the entry meanwhile finds a file of this size. Half of it is no harm.
+    with os.fdopen(os.open(folder / _CHECKED, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        file.write(looks)
 
 
 def _make_private(dump: Path) -> None:

@@ -150,6 +150,29 @@ class TestTouchingNoDatabase:
         )
         elsewhere.run("test_garbage.py").expect(0, passed=1)
 
+    def test_of_earlier_runs_in_one_process_nothing_is_kept(self, elsewhere: Project) -> None:
+        elsewhere.pytester.makepyfile(test_plain="def test_one(): pass")
+        script = elsewhere.pytester.makepyfile(
+            runs="""
+            import gc, weakref, pytest
+
+            class Watch:
+                sessions = []
+                def pytest_sessionstart(self, session):
+                    self.sessions.append(weakref.ref(session))
+
+            alive = []
+            for _ in range(5):
+                pytest.main(["-q", "-p", "no:cacheprovider", "test_plain.py"], plugins=[Watch()])
+                gc.collect()
+                alive.append(sum(session() is not None for session in Watch.sessions))
+            print("alive:", alive)
+            assert alive[-1] == alive[1] <= 2
+            """
+        )
+        result = elsewhere.pytester.runpython(script)
+        assert result.ret == 0, result.outlines
+
     def test_rehearsing_does(self, elsewhere: Project, listener: Listener) -> None:
         assert elsewhere.run().code == 1
         assert listener.connections > 0

@@ -134,7 +134,12 @@ class TestRewind:
                         write(estate, *WRITES)
                         with reset_by(pool, golden, "rewind") as sandbox:
                             assert state_of_sandbox(estate) == begun
-                            assert sandbox.lease.undoer is not sandbox.lease.connection
+                            # The last thing that each session has done.
+                            undoers = admin.execute(
+                                "SELECT pid FROM pg_stat_activity WHERE query LIKE '%put_sequences_back%; COMMIT'"
+                            ).fetchall()
+                            assert undoers == [(sandbox.lease.undoer.info.backend_pid,)]
+                            assert undoers != [(sandbox.lease.connection.info.backend_pid,)]
             finally:
                 admin.execute(sql.SQL("REVOKE {} FROM {}").format(parameter, login))
 

@@ -168,28 +168,35 @@ def _read(
     changes: list[Change] = []
     more = Counter[tuple[str, Kind]]()
     unseen = list(_unseen_as_a_whole(connection))
-    is_whole = not unseen
+    redefined = _redefined(connection)
     for table in read_pieces(connection, "relation IN (SELECT relation FROM erp_sandbox_journal.calls)"):
         name = shown_name(str(table["name"]))
         if tables is not None and name not in tables:
             continue
         if table["obstacle"] is not None:
             unseen.append(Unseen(name, str(table["obstacle"])))
+        elif table["relation"] in redefined:
+            unseen.append(Unseen(name, "it was dropped or rewritten, or columns that it had were defined anew"))
         elif connection.execute("SELECT erp_sandbox_journal.doubts(%s)", [table["relation"]]).fetchone() != (0,):
             unseen.append(Unseen(name, "statements within statements wrote the same row"))
         else:
             room = min(sys.maxsize if limit is None else limit - len(changes), sys.maxsize if each is None else each)
-            try:
-                with connection.transaction():
-                    found, left_out = _seen(map(view, _changes(connection, name, table)), room)
-            except (psycopg.ProgrammingError, psycopg.DataError) as error:
-                if is_whole:
-                    raise
-                unseen.append(Unseen(name, f"it was defined anew, or dropped: {error.diag.message_primary}"))
-            else:
-                changes += found
-                more += left_out
+            found, left_out = _seen(map(view, _changes(connection, name, table)), room)
+            changes += found
+            more += left_out
     return ChangeSet(tuple(changes), tuple(unseen), more)
+
+
+def _redefined(connection: SandboxConnection) -> set[int]:
+    """The tables that are no longer the baseline's: what the journal has of them would mislead."""
+    rows = connection.execute(
+        "SELECT relation::bigint FROM erp_sandbox_journal.tables, erp_sandbox_journal.baseline"
+        " WHERE relation IS DISTINCT FROM to_regclass(name)::oid OR cardinality(column_names) <> ("
+        "     SELECT count(*) FROM pg_attribute WHERE attrelid = relation AND attname = ANY (column_names)"
+        "     AND age(pg_attribute.xmin) >= age(baseline.xmin))"
+        " OR relation IN (SELECT relation FROM erp_sandbox_journal.calls WHERE operation = 'X')"
+    )
+    return {relation for (relation,) in rows}
 
 
 def _seen(changes: Iterator[Change | None], room: int) -> tuple[list[Change], Counter[tuple[str, Kind]]]:

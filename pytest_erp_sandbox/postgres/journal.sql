@@ -11,7 +11,9 @@ CREATE TABLE erp_sandbox_journal.baseline (
     system_identifier bigint NOT NULL,
     database oid NOT NULL,
     -- What makes every rewind impossible, in words.
-    obstacle text
+    obstacle text,
+    -- Foreign keys between tables that are journalled and others, which are not, in words.
+    outward text
 );
 
 -- Emptied by a crash of the server, as are the sandbox's own unlogged tables.
@@ -339,7 +341,12 @@ BEGIN
                 (SELECT 'there are large objects, which cannot be journalled'
                  WHERE EXISTS (SELECT FROM pg_largeobject_metadata)),
                 (SELECT 'materialized views can be refreshed unseen: ' || string_agg(indrelid::regclass::text, ', ')
-                 FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE relkind = 'm' AND indisunique)), '');
+                 FROM pg_index JOIN pg_class ON pg_class.oid = indrelid WHERE relkind = 'm' AND indisunique)), ''),
+            (SELECT string_agg(format('%I of %s', conname, conrelid::regclass), ', ')
+             FROM pg_constraint
+             LEFT JOIN erp_sandbox_journal.tables AS own ON own.relation = conrelid
+             LEFT JOIN erp_sandbox_journal.tables AS other ON other.relation = confrelid
+             WHERE contype = 'f' AND (own.relation IS NULL) <> (other.relation IS NULL));
     EXCEPTION WHEN division_by_zero THEN
         RAISE;
     END;

@@ -61,6 +61,8 @@ WITH candidate AS MATERIALIZED (
             FILTER (WHERE is_large) AS typed,
         string_agg(format('CAST(NULL AS %2$s) AS %1$I', attname, type), ', ' ORDER BY attnum)
             FILTER (WHERE is_large) AS nulls,
+        string_agg(format('CAST(%1$I AS %2$s) AS %1$I', attname, type), ', ' ORDER BY attnum)
+            FILTER (WHERE is_large AND is_key) AS typed_keys,
         string_agg(CASE WHEN is_key THEN format('image.%I', attname) ELSE 'NULL' END, ', ' ORDER BY attnum)
             FILTER (WHERE is_large) AS keys,
         string_agg(format('%I %s', attname, type), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS definitions,
@@ -120,6 +122,9 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
     -- What the text of a value depends on.
     CASE WHEN own IS NULL THEN ' SET datestyle = ''ISO, YMD'' SET intervalstyle = ''postgres'' SET extra_float_digits = 1'
         ' SET bytea_output = ''hex'' SET timezone = ''UTC'' SET lc_monetary = ''C''' ELSE '' END AS settings,
+    -- A table that is rewritten may have columns of other types than its journal.
+    CASE WHEN own IS NULL THEN 'false' ELSE format('pg_relation_filenode(TG_RELID) <> %s', pg_relation_filenode(candidate.oid))
+        END AS is_rewritten,
     -- What notes the rows as they were, as they are, and both of an update.
     insertion || old_lines AS old_rows, insertion || new_lines AS new_rows,
     insertion || old_lines || ' UNION ALL ' || new_lines AS both_rows,
@@ -170,7 +175,7 @@ CROSS JOIN LATERAL (
         coalesce('ARRAY[' || key_pieces.texts || '], NULL', 'NULL::text[], CAST(new_rows.* AS text)'), 'image.*'
     WHERE own IS NULL
     UNION ALL
-    SELECT format('INSERT INTO %s ', own), '', column_pieces.nulls, column_pieces.typed, column_pieces.typed, keys
+    SELECT format('INSERT INTO %s ', own), '', column_pieces.nulls, typed, typed_keys, keys
     WHERE own IS NOT NULL
 ) AS images (insertion, relation, nulls, of_old_row, of_new_row, keys_alone)
 CROSS JOIN LATERAL (

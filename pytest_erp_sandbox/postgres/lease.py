@@ -11,7 +11,7 @@ import secrets
 import selectors
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ import psycopg
 from psycopg import pq
 from psycopg.types.json import Jsonb
 
-from ..errors import LeaseError
+from ..errors import LeaseError, PostgresError
 from ._sql import query
 from .connection import APPLICATION_NAME, SandboxConnection, SandboxDatabase, as_owner
 
@@ -102,16 +102,27 @@ class Lease:
         first use. Elsewhere it is ``connection``.
 
         Raises:
-            PostgresError: the server refuses it.
+            LeaseError: the hold was lost.
         """
         if self._undoer is None or (self._undoer is not self.connection and not _answers(self._undoer)):
-            self._undoer = self._replica() if _may_be_a_replica(self.connection) else self.connection
+            self._undoer = self._replica() or self.connection
         return self._undoer
 
-    def _replica(self) -> SandboxConnection:
-        session = self.database.connect(self.application_name)
-        _configure(session, {**_LASTING, "session_replication_role": "replica"})
-        return session
+    def _replica(self) -> SandboxConnection | None:
+        """A session that is one; None where the server does not let the login have it."""
+        asked = "SELECT has_parameter_privilege('session_replication_role', 'SET')"
+        if self.connection.execute(asked).fetchone() != (True,):
+            return None
+        with ExitStack() as stack:
+            try:
+                session = stack.enter_context(closing(self.database.connect(self.application_name)))
+                _configure(session, {**_LASTING, "session_replication_role": "replica"})
+            except (PostgresError, psycopg.Error):
+                return None
+            # Whoever takes the lease from here on finds it, and ends it.
+            self.check()
+            stack.pop_all()
+            return session
 
     @contextmanager
     def at_work(self, options: str = "") -> Iterator[SandboxConnection]:
@@ -336,11 +347,6 @@ def _answers(connection: SandboxConnection) -> bool:
     except psycopg.Error:
         return False
     return True
-
-
-def _may_be_a_replica(connection: SandboxConnection) -> bool:
-    asked = "SELECT has_parameter_privilege('session_replication_role', 'SET')"
-    return connection.execute(asked).fetchone() == (True,)
 
 
 def _configure(connection: SandboxConnection, settings: Mapping[str, str]) -> None:

@@ -141,6 +141,22 @@ def test_what_was_defined_anew_is_said(sandbox: JournalledSandbox, happened: str
     "happened",
     [
         ["ALTER TABLE party RENAME name TO nom", "UPDATE party SET born = NULL"],
+        [
+            "ALTER TABLE party RENAME name TO nom",
+            "UPDATE party SET born = NULL",
+            "ALTER TABLE party RENAME nom TO name",
+        ],
+        [
+            "ALTER TABLE party DROP name",
+            "UPDATE party SET born = NULL",
+            "ALTER TABLE party ADD name text DEFAULT 'new'",
+        ],
+        ["ALTER TABLE party ALTER rowid TYPE text", "UPDATE party SET rowid = 'abc', born = NULL WHERE rowid = '1'"],
+        [
+            "UPDATE party SET born = NULL",
+            "DROP TABLE party",
+            "CREATE TABLE party (rowid serial PRIMARY KEY, name text, amount numeric, born date, tags text[])",
+        ],
         ["ALTER TABLE party RENAME rowid TO id", "UPDATE party SET born = NULL"],
         ["ALTER TABLE party DROP COLUMN name", "UPDATE party SET born = NULL"],
         ["ALTER TABLE party DROP COLUMN rowid", "UPDATE party SET born = NULL"],
@@ -156,7 +172,15 @@ def test_what_was_written_to_a_table_that_was_defined_anew_is_not_known(
     assert [(change.table, change.kind) for change in found] == [("bag", "deleted"), ("bag", "inserted")]
     catalogue, party = found.unseen
     assert (catalogue.what, party.what) == ("the catalogue", "party")
-    assert "it was defined anew, or dropped" in party.reason
+    assert party.reason == "it was dropped or rewritten, or columns that it had were defined anew"
+
+
+def test_of_a_table_that_has_a_new_column_the_others_are_known(sandbox: JournalledSandbox) -> None:
+    sandbox.happen(
+        "ALTER TABLE party ADD COLUMN more int", "UPDATE party SET name = 'changed', more = 1 WHERE rowid = 1"
+    )
+    (change,) = read_changes(sandbox.connection, ROLE)
+    assert (change.kind, change.key, change.columns) == ("updated", {"rowid": 1}, ("name",))
 
 
 def test_a_lost_line_is_said(sandbox: JournalledSandbox) -> None:

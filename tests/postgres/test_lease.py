@@ -377,6 +377,40 @@ class TestTheSessionThatRewinds:
             assert session.closed
             assert role_of(lease.undoer) == ("replica",)
 
+    def test_that_comes_too_late_is_not_used(self, granted: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+        mine = take_lease([granted.sandbox], PATIENCE)
+        connect_as_ever, sessions = SandboxDatabase.connect, list[SandboxConnection]()
+
+        def connect_late(database: SandboxDatabase, name: str = "", options: str = "") -> SandboxConnection:
+            if not sessions and name == mine.application_name:
+                granted.administrate(f"SELECT pg_terminate_backend({mine.connection.info.backend_pid}, 5000)")
+                take_lease([granted.sandbox], PATIENCE).release()
+            sessions.append(connect_as_ever(database, name, options))
+            return sessions[-1]
+
+        monkeypatch.setattr(SandboxDatabase, "connect", connect_late)
+        with pytest.raises(LeaseError, match=r"the hold on .* was lost"):
+            _ = mine.undoer
+        assert all(session.closed for session in sessions)
+
+    def test_is_the_leases_own_where_the_server_has_no_room_for_another(self, granted: Side) -> None:
+        granted.administrate(f'ALTER ROLE "{granted.login}" CONNECTION LIMIT 1')
+        with leased(granted) as lease:
+            assert lease.undoer is lease.connection
+
+    def test_is_the_leases_own_where_the_parameter_cannot_be_set_after_all(
+        self, granted: Side, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As where a dynamic login's next name was not granted it."""
+
+        def refuse(_session: SandboxConnection, settings: dict[str, str]) -> None:
+            if "session_replication_role" in settings:
+                raise psycopg.errors.InsufficientPrivilege
+
+        with leased(granted) as lease:
+            monkeypatch.setattr("pytest_erp_sandbox.postgres.lease._configure", refuse)
+            assert lease.undoer is lease.connection
+
     def test_of_a_killed_holder_is_ended_by_the_next_one(self, granted: Side) -> None:
         work = 'lease.undoer.execute("CREATE TABLE left_behind AS SELECT FROM pg_sleep(600)")'
         at_work = (

@@ -16,7 +16,7 @@ from pytest_erp_sandbox.errors import ClusterError, PostgresError
 from pytest_erp_sandbox.postgres.connection import SandboxConnection, as_owner
 from pytest_erp_sandbox.postgres.inventory import lost_by_wipe
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal, journalled_baseline
-from pytest_erp_sandbox.postgres.rewind import Rewound, UndoneTable, rewind
+from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, UndoneTable, rewind
 
 from .rewinding import BASELINE, OTHER, ROLE, JournalledSandbox, has_journal
 
@@ -493,6 +493,27 @@ def test_in_a_session_that_is_a_replica(sandbox: JournalledSandbox) -> None:
     sandbox.expect_baseline()
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "named"),
+    [
+        ("REFERENCES party", "", "theirs_id_fkey of public.theirs"),
+        ("REFERENCES party ON DELETE CASCADE", "", "theirs_id_fkey of public.theirs"),
+        ("", "CREATE TABLE own (id int REFERENCES theirs)", "own_id_fkey of public.own"),
+    ],
+)
+def test_a_replica_does_not_pass_by_foreign_keys_of_others(
+    sandbox: JournalledSandbox, theirs: str, ours: str, named: str
+) -> None:
+    sandbox.make(PARTIES)
+    sandbox.admin.execute(f"GRANT REFERENCES ON party TO {OTHER}".encode())
+    sandbox.happen(f"CREATE TABLE theirs (id int PRIMARY KEY {theirs})", f"GRANT ALL ON theirs TO {ROLE}", role=OTHER)
+    sandbox.journal(ours)
+    sandbox.happen("INSERT INTO party (name) VALUES ('new')")
+    outcome = rewind(sandbox.replica, lambda: sandbox.reader, ROLE, BASELINE)
+    assert outcome == Fallback(f"foreign keys of others, which a replica does not look at: {named}")
+    sandbox.rewound()
+
+
 def test_an_application_s_temporary_tables_do_not_matter(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES)
     with sandbox.application() as application:
@@ -915,6 +936,11 @@ def test_who_reads_the_journal_is_not_waited_for(sandbox: JournalledSandbox, lar
 REDEFINED = {
     "a column of another type": "ALTER TABLE made ALTER v TYPE int USING v::int",
     "a number that becomes text": "ALTER TABLE made ALTER lines TYPE text",
+    "a number that becomes a time": "ALTER TABLE made ALTER lines TYPE timestamptz USING to_timestamp(lines)",
+    "a number that becomes larger": "ALTER TABLE made ALTER lines TYPE bigint USING lines + 10000000000",
+    "text that becomes no longer a number": "ALTER TABLE made ALTER lines TYPE text USING 'number ' || lines",
+    "a key that becomes text": "ALTER TABLE made ALTER id TYPE text USING 'key ' || id",
+    "text without a limit": "ALTER TABLE made ALTER stack TYPE varchar; UPDATE made SET stack = repeat('long ', 99)",
     "a column renamed": "ALTER TABLE made RENAME v TO w",
     "a column renamed to what the journal has, too": "ALTER TABLE made RENAME v TO image",
     "a column dropped": "ALTER TABLE made DROP COLUMN lines",
@@ -925,19 +951,31 @@ REDEFINED = {
 }
 
 
+NEW_ROW = {
+    "a number that becomes a time": "INSERT INTO made VALUES (4, '4', now())",
+    "a column dropped": "INSERT INTO made VALUES (4, '4', 'four')",
+    "the key dropped": "INSERT INTO made VALUES ('4', 4, 'four')",
+    "a key that becomes text": "INSERT INTO made VALUES ('four', '4', 4)",
+    "a number that becomes larger": "INSERT INTO made VALUES (4, '4', 40000000000)",
+    "text that becomes no longer a number": "INSERT INTO made VALUES (4, '4', 'four')",
+}
+
+
 @pytest.mark.parametrize("large", [2**40, -1], ids=["text", "typed"])
 @pytest.mark.parametrize("key", ["PRIMARY KEY", "NOT NULL"], ids=["with a key", "without a key"])
 @pytest.mark.parametrize("case", REDEFINED)
 def test_columns_that_are_redefined_do_not_keep_the_erp_from_writing(
     sandbox: JournalledSandbox, case: str, key: str, large: int
 ) -> None:
-    sandbox.journal(f"CREATE TABLE made (id int {key}, v text, lines int, stack text)", large=large)
+    sandbox.journal(f"CREATE TABLE made (id int {key}, v text, lines int, stack varchar(7))", large=large)
     with sandbox.application() as application:
-        for more in ("", REDEFINED[case]):
-            application.execute(more.encode())
-            application.execute("INSERT INTO made VALUES (1, '1', 1), (2, '2', 2)")
-            application.execute("UPDATE made SET stack = 'changed'")
-            application.execute("DELETE FROM made")
+        application.execute("INSERT INTO made VALUES (1, '1', 1), (2, '2', 2), (3, '3', 3)")
+        application.execute(REDEFINED[case].encode())
+        application.execute("UPDATE made SET stack = 'changed'")
+        application.execute("DELETE FROM made WHERE ctid = (SELECT min(ctid) FROM made)")
+        application.execute(NEW_ROW.get(case, "INSERT INTO made VALUES (4, '4', 4)").encode())
+        application.execute("UPDATE made SET stack = 'again'")
+        application.execute("DELETE FROM made")
     assert "public.made" in sandbox.fallback()
 
 
