@@ -102,7 +102,7 @@ def _rewind_table(figures: dict[tuple[str, str], tuple[float, float, Figures]], 
     row(
         "… session_replication_role granted",
         "≤ 10 ms",
-        lambda _, shell, f: f"{f.replica:.1f} ms ({shell / f.replica:.0f} x, {f.template / f.replica:.0f} x)",
+        lambda _, shell, f: _compared(f.replica, shell, f),
     )
     row("… against the shell script's way", "≥ 150, 1,500 x", lambda _, shell, f: f"{shell / f.scenario:.0f} x")
     row(
@@ -113,7 +113,7 @@ def _rewind_table(figures: dict[tuple[str, str], tuple[float, float, Figures]], 
     row(
         "… by hand, by who knows what it was",
         "",
-        lambda _, shell, f: f"{f.by_hand:.1f} ms ({shell / f.by_hand:.0f} x, {f.template / f.by_hand:.0f} x)",
+        lambda _, shell, f: _compared(f.by_hand, shell, f),
     )
     row(
         "… large ÷ small",
@@ -139,6 +139,11 @@ def _rewind_table(figures: dict[tuple[str, str], tuple[float, float, Figures]], 
     )
     row("… growth on disk in the second half", "0", lambda _, __, f: f"{f.growth / 2**20:.1f} MB")
     return table
+
+
+def _compared(took: float, shell: float, figures: Figures) -> str:
+    """Milliseconds, and how many times as long the shell script and a template take."""
+    return f"{took:.1f} ms ({shell / took:.0f} x, {figures.template / took:.0f} x)"
 
 
 def _startup_line() -> str:
