@@ -188,13 +188,15 @@ def _read(
 
 
 def _redefined(connection: SandboxConnection) -> set[int]:
-    """The tables that are no longer the baseline's: what the journal has of them would mislead."""
+    """The tables that were written and are no longer the baseline's: what the journal has of them would mislead."""
     rows = connection.execute(
         "SELECT relation::bigint FROM erp_sandbox_journal.tables, erp_sandbox_journal.baseline"
-        " WHERE relation IS DISTINCT FROM to_regclass(name)::oid OR cardinality(column_names) <> ("
-        "     SELECT count(*) FROM pg_attribute WHERE attrelid = relation AND attname = ANY (column_names)"
-        "     AND age(pg_attribute.xmin) >= age(baseline.xmin))"
-        " OR relation IN (SELECT relation FROM erp_sandbox_journal.calls WHERE operation = 'X')"
+        " WHERE relation IN (SELECT relation FROM erp_sandbox_journal.calls) AND ("
+        "     relation IN (SELECT relation FROM erp_sandbox_journal.calls WHERE operation = 'X')"
+        "     OR relation IS DISTINCT FROM to_regclass(name)::oid"
+        "     OR cardinality(column_names) <> ("
+        "         SELECT count(*) FROM pg_attribute WHERE attrelid = relation AND attname = ANY (column_names)"
+        "         AND age(pg_attribute.xmin) >= age(baseline.xmin)))"
     )
     return {relation for (relation,) in rows}
 

@@ -167,7 +167,8 @@ def _watch(connection: SandboxConnection) -> None:
 
 def _writer(table: Pieces) -> Piece:
     """The function that notes what is written to the table, and to others that are noted alike."""
-    return fill("journal_writer_function.sql", table, body=_literal(fill("journal_writer.sql", table)))
+    guard = str(fill("journal_guard.sql", table)) if table["own"] else ""
+    return fill("journal_writer_function.sql", table, body=_literal(fill("journal_writer.sql", table, guard=guard)))
 
 
 def _undo_function(table: Pieces) -> Piece:

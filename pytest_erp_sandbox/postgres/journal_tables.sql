@@ -122,9 +122,8 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
     -- What the text of a value depends on.
     CASE WHEN own IS NULL THEN ' SET datestyle = ''ISO, YMD'' SET intervalstyle = ''postgres'' SET extra_float_digits = 1'
         ' SET bytea_output = ''hex'' SET timezone = ''UTC'' SET lc_monetary = ''C''' ELSE '' END AS settings,
-    -- A table that is rewritten may have columns of other types than its journal.
-    CASE WHEN own IS NULL THEN 'false' ELSE format('pg_relation_filenode(TG_RELID) <> %s', pg_relation_filenode(candidate.oid))
-        END AS is_rewritten,
+    -- Another one once the table is rewritten.
+    pg_relation_filenode(candidate.oid)::text AS filenode,
     -- What notes the rows as they were, as they are, and both of an update.
     insertion || old_lines AS old_rows, insertion || new_lines AS new_rows,
     insertion || old_lines || ' UNION ALL ' || new_lines AS both_rows,

@@ -23,11 +23,7 @@ BEGIN
         RETURN NULL;
     END IF;
     call := nextval('erp_sandbox_journal.call_ids');
-    IF {is_rewritten} THEN
-        INSERT INTO erp_sandbox_journal.calls
-        VALUES (erp_sandbox.call, erp_sandbox.relation, 'X', false, statement_timestamp(), 0);
-        RETURN NULL;
-    END IF;
+    {guard}
     IF TG_OP = 'UPDATE' THEN
         {both_rows};
     ELSIF TG_OP = 'INSERT' THEN
