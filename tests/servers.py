@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from pydantic import SecretStr
 
 from pytest_erp_sandbox.demo.server import Server, server_folder
@@ -76,3 +77,14 @@ def run(dsn: SecretStr, *statements: str) -> None:
     with connect(dsn) as connection:
         for statement in statements:
             connection.execute(statement.encode())
+
+
+@contextmanager
+def may_be_a_replica(admin: SecretStr, login: str) -> Iterator[None]:
+    """Let a login set ``session_replication_role``, which is the whole server's to grant."""
+    of_login = sql.SQL("SET ON PARAMETER session_replication_role"), sql.Identifier(login)
+    run(admin, sql.SQL("GRANT {} TO {}").format(*of_login).as_string())
+    try:
+        yield
+    finally:
+        run(admin, sql.SQL("REVOKE {} FROM {}").format(*of_login).as_string())

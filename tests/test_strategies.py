@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from psycopg import sql
 
 from pytest_erp_sandbox.demo.estate import SANDBOX_LOGIN, SANDBOX_ROLE
 from pytest_erp_sandbox.errors import PostgresError
@@ -21,7 +20,7 @@ from pytest_erp_sandbox.sandbox import Sandbox
 
 from .estates import STEPS, BuiltEstate, Project
 from .runs import Runs, state_of_sandbox
-from .servers import connect, run
+from .servers import connect, may_be_a_replica, run
 
 WRITES = (
     "INSERT INTO llx_societe (nom) VALUES ('new')",
@@ -125,23 +124,21 @@ class TestRewind:
     def test_has_no_need_of_foreign_keys_where_the_login_may_be_a_replica(
         self, runs: Runs, golden: Golden, estate: BuiltEstate, begun: dict[str, str]
     ) -> None:
-        login, parameter = sql.Identifier(SANDBOX_LOGIN), sql.SQL("SET ON PARAMETER session_replication_role")
-        with connect(estate.admin(0)) as admin:
-            admin.execute(sql.SQL("GRANT {} TO {}").format(parameter, login))
-            try:
-                with closing(runs.pool("another run")) as pool:
-                    for _ in range(2):
-                        write(estate, *WRITES)
-                        with reset_by(pool, golden, "rewind") as sandbox:
-                            assert state_of_sandbox(estate) == begun
-                            # The last thing that each session has done.
-                            undoers = admin.execute(
-                                "SELECT pid FROM pg_stat_activity WHERE query LIKE '%put_sequences_back%; COMMIT'"
-                            ).fetchall()
-                            assert undoers == [(sandbox.lease.undoer.info.backend_pid,)]
-                            assert undoers != [(sandbox.lease.connection.info.backend_pid,)]
-            finally:
-                admin.execute(sql.SQL("REVOKE {} FROM {}").format(parameter, login))
+        with (
+            may_be_a_replica(estate.admin(0), SANDBOX_LOGIN),
+            connect(estate.admin(0)) as admin,
+            closing(runs.pool("another run")) as pool,
+        ):
+            for _ in range(2):
+                write(estate, *WRITES)
+                with reset_by(pool, golden, "rewind") as sandbox:
+                    assert state_of_sandbox(estate) == begun
+                    # The last thing that each session has done.
+                    undoers = admin.execute(
+                        "SELECT pid FROM pg_stat_activity WHERE query LIKE '%put_sequences_back%; COMMIT'"
+                    ).fetchall()
+                    assert undoers == [(sandbox.lease.undoer.info.backend_pid,)]
+                    assert undoers != [(sandbox.lease.connection.info.backend_pid,)]
 
     @pytest.mark.usefixtures("begun")
     def test_clears_what_was_kept_for_inspection(self, pool: Pool, runs: Runs, golden: Golden) -> None:

@@ -281,7 +281,7 @@ def test_recover_leaves_nothing_of_a_refresh_that_was_killed(outside: Town, step
     done = outside.run("erp-sandbox", "recover")
     assert done.returncode == 0, done.stdout + done.stderr
     assert state(outside.kubernetes, outside.erp) == (1, None)
-    until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left", patience=15)
+    until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left", patience=5)
 
 
 @pytest.mark.parametrize("step", STEPS_OF_A_RESTORE_THERE.values(), ids=STEPS_OF_A_RESTORE_THERE.keys())
@@ -294,7 +294,7 @@ def test_recover_leaves_nothing_of_a_restore_in_the_toolbox_that_was_killed(
         done = outside.run("erp-sandbox", "recover")
     assert done.returncode == 0, done.stdout + done.stderr
     assert state(outside.kubernetes, outside.erp) == (1, None)
-    until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left", patience=15)
+    until(lambda: outside.objects_of_sandbox() == before, "no pod and no Secret is left", patience=5)
 
 
 @pytest.mark.parametrize("step", STEPS_OF_A_SYNC.values(), ids=STEPS_OF_A_SYNC.keys())

@@ -144,7 +144,7 @@ def test_that_a_command_which_is_kept_open_has_ended_is_known(cluster: Cluster, 
         kill = ["sh", "-c", "until [ -s /waits ]; do sleep 0.1; done; kill $(cat /waits)"]
         assert still_runs()
         run_in_pod(cluster, pod, kill, doing="the test")
-        until(lambda: not still_runs(), "its end is known", patience=15)
+        until(lambda: not still_runs(), "its end is known", patience=5)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDat
 from pytest_erp_sandbox.postgres.journal import install_journal
 from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, rewind
 
-from ..servers import connect, run
+from ..servers import connect, may_be_a_replica, run
 from .states import state
 
 __all__ = ["BASELINE", "LOGIN", "OTHER", "PATIENCE", "ROLE", "JournalledSandbox", "has_journal", "journalled_sandbox"]
@@ -144,24 +144,22 @@ def journalled_sandbox(server: Server) -> Iterator[JournalledSandbox]:
         dsn,
         f"CREATE ROLE {ROLE}",
         f"CREATE ROLE {LOGIN} LOGIN PASSWORD 'x' IN ROLE {ROLE}",
-        f"GRANT SET ON PARAMETER session_replication_role TO {LOGIN}",
         f"CREATE ROLE {OTHER}",
         f"CREATE DATABASE {DATABASE} OWNER {ROLE}",
     )
     try:
-        with connect(server.dsn(DATABASE)) as admin, _database(server).connect() as connection:
+        with (
+            may_be_a_replica(dsn, LOGIN),
+            connect(server.dsn(DATABASE)) as admin,
+            _database(server).connect() as connection,
+        ):
             with as_owner(connection, ROLE):
                 adopt(connection)
             sandbox = JournalledSandbox(server, admin, connection)
             yield sandbox
             sandbox.close()
     finally:
-        run(
-            dsn,
-            f"DROP DATABASE {DATABASE} WITH (FORCE)",
-            f"REVOKE SET ON PARAMETER session_replication_role FROM {LOGIN}",
-            *(f"DROP ROLE {role}" for role in (LOGIN, ROLE, OTHER)),
-        )
+        run(dsn, f"DROP DATABASE {DATABASE} WITH (FORCE)", *(f"DROP ROLE {role}" for role in (LOGIN, ROLE, OTHER)))
 
 
 def has_journal(connection: SandboxConnection) -> bool:

@@ -18,7 +18,7 @@ from pytest_erp_sandbox.errors import LeaseError, PostgresError
 from pytest_erp_sandbox.postgres.connection import SandboxConnection, SandboxDatabase
 from pytest_erp_sandbox.postgres.lease import Lease, holders, retake, take_lease
 
-from ..servers import connect
+from ..servers import connect, may_be_a_replica
 from .pairs import (
     PATIENCE,
     SLOW_SESSIONS,
@@ -317,10 +317,8 @@ def name_of(session: SandboxConnection) -> tuple[object, ...] | None:
 class TestTheSessionThatRewinds:
     @pytest.fixture
     def granted(self, sandbox: Side) -> Iterator[Side]:
-        parameter = "SET ON PARAMETER session_replication_role"
-        sandbox.administrate(f'GRANT {parameter} TO "{sandbox.login}"')
-        yield sandbox
-        sandbox.administrate(f'REVOKE {parameter} FROM "{sandbox.login}"')
+        with may_be_a_replica(sandbox.server.dsn(), sandbox.login):
+            yield sandbox
 
     def test_is_the_leases_own(self, sandbox: Side) -> None:
         with leased(sandbox) as lease:
