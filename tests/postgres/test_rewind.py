@@ -531,7 +531,12 @@ FALLBACKS: dict[str, tuple[str, str, str]] = {
     "a column is added": ("", "ALTER TABLE party ADD COLUMN x int", "public.party"),
     "a column is renamed": ("", "ALTER TABLE party RENAME name TO nom", "pg_attribute: public.party"),
     "a column's statistics": ("", "ALTER TABLE party ALTER name SET STATISTICS 5", "pg_attribute"),
-    "a default": ("", "ALTER TABLE party ALTER name SET DEFAULT 'x'", "pg_attrdef"),
+    "a default": ("", "ALTER TABLE party ALTER name SET DEFAULT 'x'", "pg_attribute: public.party"),
+    "another default": (
+        "ALTER TABLE party ALTER name SET DEFAULT 'x'",
+        "ALTER TABLE party ALTER name SET DEFAULT 'y'",
+        "pg_attribute: public.party",
+    ),
     "an index": ("", "CREATE INDEX ON party (name)", "pg_index"),
     "an index dropped": ("", "DROP INDEX party_code", "pg_class"),
     "a column dropped": ("", "ALTER TABLE party DROP COLUMN name", "pg_attribute"),
