@@ -178,7 +178,7 @@ def _read(
         elif table["relation"] in redefined:
             unseen.append(Unseen(name, "it was dropped or rewritten, or columns that it had were defined anew"))
         elif connection.execute("SELECT erp_sandbox_journal.doubts(%s)", [table["relation"]]).fetchone() != (0,):
-            unseen.append(Unseen(name, "statements within statements wrote the same row"))
+            unseen.append(Unseen(name, "one statement wrote a row more than once"))
         else:
             room = min(sys.maxsize if limit is None else limit - len(changes), sys.maxsize if each is None else each)
             found, left_out = _seen(map(view, _changes(connection, name, table)), room)

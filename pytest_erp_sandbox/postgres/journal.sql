@@ -131,7 +131,7 @@ END
 $$;
 
 -- How many keys of the table were written more than once within one statement of a client's, not all of it by the
--- statement itself: which of the old images is the oldest is not known.
+-- statement itself, but within it, or for a foreign key's sake: which of the old images is the oldest is not known.
 CREATE FUNCTION erp_sandbox_journal.doubts(of_table oid) RETURNS bigint LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -143,8 +143,8 @@ BEGIN
         EXECUTE format(
             'SELECT count(*) FROM (SELECT %s FROM %s JOIN erp_sandbox_journal.calls ON calls.id = entry.call'
             ' WHERE %s AND NOT entry.is_new GROUP BY %s, calls.sent'
-            ' HAVING count(*) > 1 AND bool_or(calls.nested)) AS doubtful',
-            pieces.k_values, pieces.journal, pieces.is_ours, pieces.k) INTO keys;
+            ' HAVING count(*) > 1 AND (bool_or(calls.nested) OR %L)) AS doubtful',
+            pieces.k_values, pieces.journal, pieces.is_ours, pieces.k, pieces.obeys) INTO keys;
     END IF;
     RETURN keys;
 END

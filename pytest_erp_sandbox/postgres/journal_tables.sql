@@ -68,7 +68,7 @@ WITH candidate AS MATERIALIZED (
         string_agg(format('%I %s', attname, type), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS definitions,
         coalesce(bool_or(attidentity = 'a' AND NOT is_key), false) AS has_fixed_identity,
         count(*) <= 200 AND bool_and(atttypid < 16384 AND attcollation IN (0, 100)
-            AND attname NOT IN ('call', 'is_new') AND attname !~ '^k\d+$') AS is_plain
+            AND attname NOT IN ('call', 'is_new') AND attname !~ '^k[0-9]+$') AS is_plain
     FROM candidate JOIN pg_attribute ON attrelid = candidate.oid
     CROSS JOIN LATERAL (
         SELECT EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum) AS is_key,
@@ -78,7 +78,8 @@ WITH candidate AS MATERIALIZED (
     GROUP BY candidate.oid
 ), foreign_keys AS (
     SELECT oid, bool_or(NOT condeferrable OR confdeltype <> 'a' OR confupdtype <> 'a') AS entangled,
-        bool_or(side = 'referenced' AND confdeltype <> 'a') AS acts
+        bool_or(side = 'referenced' AND confdeltype <> 'a') AS acts,
+        bool_or(side = 'referencing' AND (confdeltype NOT IN ('a', 'r') OR confupdtype NOT IN ('a', 'r'))) AS obeys
     FROM (
         SELECT conrelid AS oid, 'referencing' AS side, condeferrable, confdeltype, confupdtype
         FROM pg_constraint WHERE contype = 'f'
@@ -103,6 +104,8 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
     own, definitions,
     -- The columns that tell one row from another; NULL where no key does.
     key_pieces.names AS key_names, coalesce(column_pieces.names, '{}') AS column_names,
+    -- Whether foreign keys write to it: perhaps to a row more than once within one statement, and told in any order.
+    coalesce(obeys, false) AS obeys,
     -- Whether foreign keys act, or cannot wait for the end of the transaction: then it is undone in one statement with
     -- others, of which this is its part: common table expressions, and a query that says what they did; and the same
     -- for where values that are unique were swapped: all rows are taken out before they are put back.

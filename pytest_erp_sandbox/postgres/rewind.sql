@@ -131,9 +131,10 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
     END IF;
 
-    SELECT string_agg(tables.name || ' was written by statements within statements', '; ')
+    SELECT string_agg('one statement wrote a row of ' || tables.name || ' more than once', '; ')
     INTO reason FROM erp_sandbox_journal.tables
-    WHERE tables.relation = ANY (nested) AND erp_sandbox_journal.doubts(tables.relation) > 0;
+    WHERE tables.relation = ANY (dirty) AND (obeys OR tables.relation = ANY (nested))
+        AND erp_sandbox_journal.doubts(tables.relation) > 0;
     IF reason IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = reason;
     END IF;

@@ -308,6 +308,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "INSERT INTO tree VALUES (1, NULL, 'a'), (2, 1, 'b'), (3, 2, 'c')",
         ["DELETE FROM tree", "INSERT INTO tree VALUES (3, NULL, 'x'), (2, 3, 'y'), (4, 2, 'z')"],
     ),
+    "a tree whose keys move": (
+        "CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree ON UPDATE CASCADE ON DELETE CASCADE);"
+        "INSERT INTO tree SELECT n, nullif(n - 1, 0) FROM generate_series(1, 9) AS n",
+        ["UPDATE tree SET id = id + 100", "DELETE FROM tree WHERE id = 105"],
+    ),
     "partitions": (
         "CREATE TABLE p (id int, at int, v text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);"
         "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);"
@@ -617,7 +622,25 @@ FALLBACKS: dict[str, tuple[str, str, str]] = {
         " UPDATE party SET code = 'n' || rowid WHERE rowid = NEW.rowid; END IF; RETURN NULL; END $$;"
         "CREATE TRIGGER again AFTER UPDATE ON party FOR EACH ROW EXECUTE FUNCTION twice()",
         "UPDATE party SET name = 'x'",
-        "statements within statements",
+        "one statement wrote a row of public.party more than once",
+    ),
+    "foreign keys that write a row twice, each in its turn": (
+        "CREATE TABLE child (id int PRIMARY KEY, of int REFERENCES party ON DELETE CASCADE,"
+        " friend int REFERENCES party ON DELETE SET NULL); INSERT INTO child VALUES (10, 2, 1)",
+        "DELETE FROM party WHERE rowid IN (1, 2)",
+        "one statement wrote a row of public.child more than once",
+    ),
+    "foreign keys that write a row twice at once": (
+        "CREATE TABLE child (id int PRIMARY KEY, of int REFERENCES party ON DELETE SET NULL,"
+        " friend int REFERENCES party ON DELETE SET NULL); INSERT INTO child SELECT n, 1, 1 FROM generate_series(1, 300) AS n",
+        "DELETE FROM party WHERE rowid = 1",
+        "one statement wrote a row of public.child more than once",
+    ),
+    "keys that move each other": (
+        "CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree ON UPDATE CASCADE);"
+        "INSERT INTO tree SELECT n, nullif(n - 1, 0) FROM generate_series(1, 9) AS n",
+        "UPDATE tree SET id = id - 1",
+        "one statement wrote a row of public.tree more than once",
     ),
     "a check that the baseline does not hold": (
         "ALTER TABLE party ADD CHECK (name <> 'party 1') NOT VALID",

@@ -33,9 +33,9 @@ FROM generate_series(1, 6) AS n;
     "child": """
 CREATE TABLE parent (id int PRIMARY KEY, v text);
 CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent {action} {deferrable},
-    boss int REFERENCES child {boss_action}, code int UNIQUE, v text);
+    boss int REFERENCES child {boss_action}, code int UNIQUE, v text, friend int REFERENCES parent {friend_action});
 INSERT INTO parent SELECT n, 'p' || n FROM generate_series(1, 4) AS n;
-INSERT INTO child SELECT n, 1 + n % 4, nullif(n / 2, 0), n, 'c' || n FROM generate_series(1, 6) AS n""",
+INSERT INTO child SELECT n, 1 + n % 4, nullif(n / 2, 0), n, 'c' || n, 4 - n % 4 FROM generate_series(1, 6) AS n""",
     "line": """
 CREATE TABLE head (id int PRIMARY KEY);
 CREATE TABLE line (id int PRIMARY KEY, head int REFERENCES head DEFERRABLE);
@@ -79,6 +79,7 @@ _DRAWN = {
     "{again}": ["", "CREATE TRIGGER again AFTER UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION again()"],
     "{action}": ["", "ON DELETE CASCADE", "ON DELETE SET NULL", "ON DELETE CASCADE ON UPDATE CASCADE"],
     "{boss_action}": ["", "ON DELETE CASCADE", "DEFERRABLE"],
+    "{friend_action}": ["", "ON DELETE SET NULL", "ON DELETE SET NULL ON UPDATE CASCADE"],
     "{deferrable}": ["", "DEFERRABLE", "DEFERRABLE INITIALLY DEFERRED"],
 }
 
@@ -127,11 +128,14 @@ _FORMS = [
     "INSERT INTO parent VALUES ({n}, {t})",
     "UPDATE parent SET v = {t} WHERE id <> {n}",
     "UPDATE parent SET id = {n} WHERE id = {m}",
+    "UPDATE parent SET id = id + 10 WHERE id > {n}",
     "DELETE FROM parent WHERE id = {n}",
+    "DELETE FROM parent WHERE id > {n}",
     "INSERT INTO child VALUES ({n}, {m}, NULL, {m}, {t})",
+    "INSERT INTO parent VALUES ({n} + 10); INSERT INTO child VALUES ({m} + 10, {n} + 10, NULL, {m} + 10, {t}, {n} + 10)",
     "UPDATE child SET parent = {n} WHERE id > {m}",
     "UPDATE child SET boss = {n} WHERE id = {m}",
-    "UPDATE child SET code = {n} WHERE id = {m}",
+    "UPDATE child SET friend = {n}, code = {m} WHERE id = {m}",
     "UPDATE child SET code = code + 100 WHERE id < 3; UPDATE child SET code = 103 - code WHERE id < 3",
     "UPDATE child SET id = {n} WHERE id = {m}",
     "DELETE FROM child WHERE id IN ({n}, {m})",
