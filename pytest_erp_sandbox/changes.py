@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "ChangeSet", "Kind", "Redacted", "filtered", "read_shown", "told"]
 
-_SECRET_NAMES = ("password", "passwd", "key", "token", "secret")
+_SECRET_NAMES = re.compile(r"passwo?r?d|key|token|secret|signature|(?:^|_)(?:pass|pwd?)(?:_|$)", re.IGNORECASE)
 """What the name of a constant (``llx_const``) says when its value is one."""
 
 _ENCRYPTED = "dolcrypt:"
@@ -180,9 +180,7 @@ def _secrets_by_content(change: Change) -> set[str]:
         for column, value in row.items()
         if isinstance(value, str) and value.startswith(_ENCRYPTED)
     }
-    if change.table == "llx_const" and any(
-        word in str(row.get("name", "")).lower() for row in rows for word in _SECRET_NAMES
-    ):
+    if change.table == "llx_const" and any(_SECRET_NAMES.search(str(row.get("name", ""))) for row in rows):
         found.add("value")
     return found
 

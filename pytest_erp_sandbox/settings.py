@@ -371,9 +371,10 @@ class AgentSettings(Table):
 class ChangesSettings(Table):
     """What is shown of a rehearsal's changes."""
 
-    redact: tuple[str, ...] = ("llx_user.pass*", "*.api_key", "llx_oauth_token.*")
+    redact: tuple[str, ...] = ("llx_user.pass*", "*.pass_crypted", "*.password", "*.api_key", "llx_oauth_token.*")
     """Columns (``table.column``; ``*`` matches) of which only is said that they were changed. Constants (``llx_const``)
-    whose names say password, key, token or secret are always among them, and so are values that Dolibarr encrypted."""
+    whose names say password (pass, pw), key, token, secret or signature are always among them, and so are values that
+    Dolibarr encrypted."""
     ignore: tuple[str, ...] = (
         "*.tms",
         "llx_actioncomm[fk_action=40]",

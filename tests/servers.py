@@ -37,7 +37,7 @@ VERSIONS = {"15": DEBIAN / "15" / "bin", "18": None}
 VERSIONS |= others_in(DEBIAN, VERSIONS)
 
 # No xid is taken by anybody but the tests; and a lock table that can be filled.
-SETTINGS = {"fsync": "off", "autovacuum": "off", "max_connections": "40"}
+SETTINGS = {"fsync": "off", "autovacuum": "off", "max_connections": "40", "max_prepared_transactions": "4"}
 
 
 class Servers:

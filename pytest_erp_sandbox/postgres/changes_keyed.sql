@@ -4,9 +4,9 @@ WITH touched AS MATERIALIZED (
         (array_agg(entry.ctid ORDER BY entry.call) FILTER (WHERE NOT entry.is_new))[1] AS place
     FROM {journal} WHERE {is_ours} GROUP BY {k}
 ), plan AS MATERIALIZED (
-    SELECT plan.*, row_number() OVER (ORDER BY {k}) AS number, {is_there} AS is_there,
-        ({is_there})::int - plan.net AS was_there
-    FROM touched AS plan LEFT JOIN {name} AS t ON {match}
+    SELECT plan.*, {is_there} AS is_there, ({is_there})::int - plan.net AS was_there
+    FROM (SELECT *, row_number() OVER (ORDER BY {k}) AS number FROM touched) AS plan
+    LEFT JOIN {name} AS t ON {match}
 ), same AS MATERIALIZED (
     SELECT plan.number FROM plan JOIN {name} AS t ON {match} {images}
     WHERE plan.was_there = 1 AND CAST(ROW({old_columns}) AS text) = CAST(ROW({t_columns}) AS text)

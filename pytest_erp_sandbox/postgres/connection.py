@@ -67,6 +67,12 @@ _SHARED = {
 # What is added to, or has a default here: it must be known, wherever it stands.
 _LOOKED_UP = ("options", "connect_timeout")
 
+# What our own sessions rely on, and a database or a login may have set otherwise: how names are written and strings are
+# read, and that a transaction sees what others have done since it began.
+_ALIKE = (
+    "-c quote_all_identifiers=off -c standard_conforming_strings=on -c default_transaction_isolation=read\\ committed"
+)
+
 
 class ProdConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection to prod; its server was asked to refuse every write.
@@ -277,9 +283,10 @@ class _Database:
         return {**self._parameters, "application_name": application_name, "options": options}
 
     def _own_parameters(self, application_name: str, options: str = "") -> dict[str, str]:
-        """Those of our own sessions, which speak UTF-8 whatever the environment or the database does."""
+        """Those of our own sessions, which are alike whatever the environment, the database or the login asks for."""
         login = {name: value.get_secret_value() for name, value in self.login().items()} if self.login else {}
-        return {**self._all_parameters(application_name, options), "client_encoding": "UTF8", **login}
+        parameters = self._all_parameters(application_name, f"{_ALIKE} {options}")
+        return {**parameters, "client_encoding": "UTF8", **login}
 
     def secret_environment(self) -> dict[str, SecretStr]:
         """The password as libpq's programs take it, for a child program's environment; and a user that may change."""

@@ -154,12 +154,12 @@ def _watch(connection: SandboxConnection) -> None:
     connection.execute(
         sql.SQL(";\n").join(
             [
+                sql.SQL("ALTER TABLE erp_sandbox_journal.tables ADD PRIMARY KEY (relation)"),
                 *(fill("journal_own.sql", table) for table in watched if table["own"]),
                 *writers.values(),
                 *(fill("journal_triggers.sql", table) for table in watched),
                 *(_entangled(table) if table["entangled"] else _undo_function(table) for table in watched),
                 *(fill("journal_mark.sql", table) for table in tables if table["obstacle"]),
-                sql.SQL("ALTER TABLE erp_sandbox_journal.tables ADD PRIMARY KEY (relation)"),
             ]
         )
     )

@@ -16,6 +16,9 @@ CREATE TABLE erp_sandbox_journal.baseline (
     outward text
 );
 
+-- Here and below: a publication FOR ALL TABLES, a platform's, would let no row be updated or deleted otherwise.
+ALTER TABLE erp_sandbox_journal.baseline REPLICA IDENTITY FULL;
+
 -- Emptied by a crash of the server, as are the sandbox's own unlogged tables.
 CREATE UNLOGGED TABLE erp_sandbox_journal.uncrashed (yes boolean);
 INSERT INTO erp_sandbox_journal.uncrashed VALUES (true);
@@ -34,6 +37,7 @@ CREATE TABLE erp_sandbox_journal.calls (
     -- How many rows it wrote into the journal.
     lines bigint NOT NULL
 ) WITH (autovacuum_enabled = false);
+ALTER TABLE erp_sandbox_journal.calls REPLICA IDENTITY FULL;
 
 -- The rows that were written: old ones whole, new ones by their key, or whole where their table has none.
 CREATE TABLE erp_sandbox_journal.rows (
@@ -43,6 +47,7 @@ CREATE TABLE erp_sandbox_journal.rows (
     key text[],
     image text
 ) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+ALTER TABLE erp_sandbox_journal.rows REPLICA IDENTITY FULL;
 
 CREATE TABLE erp_sandbox_journal.catalogue (catalog text PRIMARY KEY, objects bigint NOT NULL);
 
@@ -213,11 +218,13 @@ DECLARE
         ['pg_publication_rel', 'oid', ''],
         ['pg_range', 'rngtypid', ''],
         ['pg_rewrite', 'oid', 'ev_class NOT IN ' || temporary],
+        ['pg_seclabel', 'objoid', ''],
         ['pg_sequence', 'seqrelid', 'seqrelid NOT IN ' || temporary],
         ['pg_statistic_ext', 'oid', 'stxrelid NOT IN ' || temporary],
         ['pg_transform', 'oid', ''],
         ['pg_trigger', 'oid', 'tgrelid NOT IN ' || temporary],
         ['pg_ts_config', 'oid', ''],
+        ['pg_ts_config_map', 'mapcfg', ''],
         ['pg_ts_dict', 'oid', ''],
         ['pg_type', 'oid', 'typnamespace NOT IN ' || temporary_schemas]
     ];

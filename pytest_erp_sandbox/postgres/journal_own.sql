@@ -1,2 +1,3 @@
 CREATE TABLE {own} (call bigint NOT NULL, is_new boolean NOT NULL, {definitions})
-    WITH (autovacuum_enabled = false)
+    WITH (autovacuum_enabled = false);
+ALTER TABLE {own} REPLICA IDENTITY FULL

@@ -30,6 +30,19 @@ _CONTINUATION = re.compile(
     r"DETAIL|HINT|CONTEXT|QUERY|STATEMENT|Command was|LINE \d+|COPY |SQL (statement|function) |PL/pgSQL function |\s"
 )
 
+# What libpq, told to speak English, writes before what a server says in a language of its own.
+_LABEL = re.compile(r"(?P<label>DETAIL|CONTEXT|HINT|QUERY|STATEMENT|LINE \d+|Command was):")
+_PROGRAM = re.compile(r"(pg_\w+|psql):")
+_SEVERITY = re.compile(r"\b(ERROR|FATAL|PANIC|WARNING|NOTICE|INFO):")
+
+# What may be shown of lines that quote rows; and of the lines that mostly do, those that are known to quote none.
+_SHOWN = (
+    (re.compile(r"((?:CONTEXT:\s+)?COPY [^,]*, \D*\d+(?:, column [^:]+)?)\b.*"), r"\1"),
+    (re.compile(r"(DETAIL:\s+Failing row contains) .*"), r"\1 …"),
+    (re.compile(r"(DETAIL:\s+Key \(.*?\)=).*"), r"\1…"),
+)
+_HARMLESS = re.compile(r"DETAIL:\s+(?!\s|Token ).*|CONTEXT:\s+(SQL (statement|function)|PL/pgSQL function) .*")
+
 _KEPT_LINES = 40
 _LONGEST_LINE = 10_000
 """Bytes of a line that are read at once: a program that never ends its line fills no memory."""
@@ -187,6 +200,8 @@ class Hearing:
         self._error: list[str] = []
         self._is_complete = False
         self._entry = ""
+        self._is_english = True
+        self._is_hiding = False
 
     @property
     def error(self) -> str:
@@ -195,10 +210,24 @@ class Hearing:
 
     def take_in(self, raw: bytes) -> str:
         """Take in a line; returns it as it may be shown."""
-        line = _without_rows(raw.decode(errors="replace").rstrip())
+        line = self._without_rows(raw.decode(errors="replace").rstrip())
         self.said.append(line)
         self._look_for_error(line)
         return line
+
+    def _without_rows(self, line: str) -> str:
+        """The line without the row that PostgreSQL quotes in it: prod's data belongs into no report."""
+        label, is_programs = _LABEL.match(line), _PROGRAM.match(line)
+        if self._is_hiding and not label and not is_programs:
+            return ""  # the row goes on
+        if is_programs:
+            self._is_english = _SEVERITY.search(line) is not None
+        shown = next((form.sub(left, line) for form, left in _SHOWN if form.match(line)), line)
+        is_doubtful = label is not None and label["label"] in ("DETAIL", "CONTEXT") and shown == line
+        if label and is_doubtful and not (self._is_english and _HARMLESS.match(line)):
+            shown = f"{label['label']}:  …"
+        self._is_hiding = shown != line
+        return shown
 
     def _look_for_error(self, line: str) -> None:
         if self._is_complete:
@@ -252,9 +281,3 @@ class _Listener(threading.Thread):
 def _continues(line: str) -> bool:
     """Whether the line belongs to the error before it (``DETAIL:``, ``HINT:``, the statement)."""
     return re.match(_CONTINUATION, line) is not None
-
-
-def _without_rows(line: str) -> str:
-    """The line without the row that PostgreSQL quotes in it: prod's data belongs into no report."""
-    line = re.sub(r"^((?:CONTEXT:\s+)?COPY .*?, line \d+(?:, column [^:]+)?): .*", r"\1", line)
-    return re.sub(r"^(DETAIL:\s+Failing row contains) .*", r"\1 …", line)

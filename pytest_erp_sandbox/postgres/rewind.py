@@ -29,6 +29,10 @@ _BEGUN = "ES003"
 # its own way gives up after a second.
 _GRACE = timedelta(milliseconds=50)
 
+# What begins the codes of a session that the server has ended, or a statement that somebody has. All else, a lack of
+# memory, of disk or of locks too, may be different for a restore.
+_ENDED = ("08", "57")
+
 _PASSING = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 
 
@@ -209,7 +213,7 @@ def _explained(error: psycopg.Error, lock_timeout: timedelta) -> Fallback:
             f" {said}",
             hint="Commit or end their transactions, or raise sandbox.lock-timeout.",
         )
-    if error.sqlstate is None or isinstance(error, psycopg.OperationalError):
+    if error.sqlstate is None or error.sqlstate.startswith(_ENDED):
         raise PostgresError(f"the sandbox was not rewound: {said}")
     if isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedFunction):
         return Fallback("there is no journal, or another version of this program made it")

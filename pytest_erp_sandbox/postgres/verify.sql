@@ -44,6 +44,14 @@ SELECT pg_describe_object('pg_type'::regclass, pg_type.oid, 0), concat_ws(' ', t
 FROM pg_type JOIN place ON place.oid = typnamespace
 WHERE typowner = to_regrole(%(role)s) AND typrelid = 0 AND typcategory <> 'A'
 UNION ALL
+SELECT pg_describe_object('pg_ts_config'::regclass, pg_ts_config.oid, 0), concat_ws(' ', cfgparser,
+    (SELECT string_agg(concat_ws(' ', maptokentype, mapseqno, mapdict::regdictionary), ',' ORDER BY maptokentype, mapseqno)
+     FROM pg_ts_config_map WHERE mapcfg = pg_ts_config.oid))
+FROM pg_ts_config JOIN place ON place.oid = cfgnamespace WHERE cfgowner = to_regrole(%(role)s)
+UNION ALL
+SELECT pg_describe_object('pg_ts_dict'::regclass, pg_ts_dict.oid, 0), concat_ws(' ', dicttemplate, dictinitoption)
+FROM pg_ts_dict JOIN place ON place.oid = dictnamespace WHERE dictowner = to_regrole(%(role)s)
+UNION ALL
 SELECT pg_describe_object('pg_namespace'::regclass, pg_namespace.oid, 0), concat_ws(' ', nspacl)
 FROM pg_namespace JOIN place USING (oid) WHERE nspowner = to_regrole(%(role)s)
 UNION ALL

@@ -53,24 +53,62 @@ def test_a_failure_shows_no_secret_in_any_local_variable(command: list[str]) -> 
 
 
 def test_the_first_error_is_the_cause_with_what_belongs_to_it() -> None:
-    script = r"""print('''tool: going on
-tool: from TOC entry 7; 1259 1 TABLE t me
-tool: error: could not do it: ERROR:  first
+    script = r"""print('''pg_restore: going on
+pg_restore: from TOC entry 7; 1259 1 TABLE t me
+pg_restore: error: could not do it: ERROR:  first
 DETAIL:  Failing row contains (1, my secret).
 CONTEXT:  COPY t, line 3: "my secret"
 Command was: CREATE TABLE t (
     id integer
 );
-tool: error: second''', file=sys.stderr); sys.exit(1)"""
+pg_restore: error: second''', file=sys.stderr); sys.exit(1)"""
 
     with pytest.raises(PostgresError) as caught:
         run(python(script), {}, doing="the work")
 
     assert str(caught.value) == (
-        "the work failed (exit code 1): tool: error: could not do it: ERROR:  first\n"
+        "the work failed (exit code 1): pg_restore: error: could not do it: ERROR:  first\n"
         "At: 1259 1 TABLE t me\nDETAIL:  Failing row contains …\nCONTEXT:  COPY t, line 3\n"
         "Command was: CREATE TABLE t (\n    id integer"
     )
+
+
+# What servers of other languages say, from their message catalogues.
+ROWS = {
+    "a row": "ERROR:  no\nDETAIL:  Failing row contains (1, hush,\nhush: hush, f).",
+    "a key": "ERROR:  no\nDETAIL:  Key (api_key)=(hush) already exists.",
+    "two keys": "ERROR:  no\nDETAIL:  Key (a, b)=(hush, hush) conflicts with existing key (a, b)=(hush, hush).",
+    "a token": 'ERROR:  no\nDETAIL:  Token "hush" is invalid.\nCONTEXT:  JSON data, line 1: hush',
+    "a line": 'ERROR:  no\nCONTEXT:  COPY t2, line 3, column b: "hush\nDETAIL of hush"',
+    "parameters": "ERROR:  no\nCONTEXT:  unnamed portal with parameters: $1 = 'hush'",
+    "a German row": "FEHLER:  nein\nDETAIL:  Fehlgeschlagene Zeile enthält (1, hush).",
+    "a German key": "FEHLER:  nein\nDETAIL:  Schlüssel »(api_key)=(hush)« existiert bereits.",
+    "a German line": "FEHLER:  nein\nCONTEXT:  COPY t2, Zeile 3: »1 hush«",
+    "a French line": "ERREUR:  non\nCONTEXT:  COPY t2, ligne 3 : « 1 hush »",
+    "a Korean line": '오류:  a\nCONTEXT:  t2 복사, 3번째 줄: "hush"',
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_no_row_that_a_server_quotes_is_shown_in_any_language(case: str) -> None:
+    said = f"psql:more.sql:3: {ROWS[case]}\npsql:more.sql:4: the end"
+    told: list[str] = []
+    with pytest.raises(PostgresError) as caught:
+        run(python(f"print({said!r}, file=sys.stderr); sys.exit(3)"), {}, doing="work", watch=told.append)
+    for shown in (str(caught.value), *told):
+        assert "hush" not in shown
+    assert re.search(r"psql:more.sql:3: \S+:  \S", str(caught.value))
+    assert told[-1] == "psql:more.sql:4: the end"
+
+
+def test_what_quotes_no_row_is_shown() -> None:
+    said = (
+        "pg_restore: error: could not execute query: ERROR:  cannot drop table a\nDETAIL:  view b depends on table a\n"
+        'CONTEXT:  SQL statement "DROP TABLE a"\nPL/pgSQL function f() line 3 at SQL statement'
+    )
+    with pytest.raises(PostgresError) as caught:
+        run(python(f"print({said!r}, file=sys.stderr); sys.exit(3)"), {}, doing="work")
+    assert said in str(caught.value)
 
 
 def test_a_failure_without_an_error_shows_the_last_words() -> None:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -13,12 +14,13 @@ import pytest
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import ClusterError, PostgresError
+from pytest_erp_sandbox.postgres.changes import read_changes
 from pytest_erp_sandbox.postgres.connection import SandboxConnection, as_owner
 from pytest_erp_sandbox.postgres.inventory import lost_by_wipe
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal, journalled_baseline
 from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, UndoneTable, rewind
 
-from .rewinding import BASELINE, OTHER, ROLE, JournalledSandbox, has_journal
+from .rewinding import BASELINE, DATABASE, LOGIN, OTHER, ROLE, JournalledSandbox, has_journal
 
 
 @pytest.fixture
@@ -555,6 +557,11 @@ FALLBACKS: dict[str, tuple[str, str, str]] = {
         "ALTER TABLE party ALTER twice DROP EXPRESSION",
         "pg_attribute: public.party",
     ),
+    "what words are made of": (
+        "CREATE TEXT SEARCH CONFIGURATION words (COPY = simple)",
+        "ALTER TEXT SEARCH CONFIGURATION words DROP MAPPING FOR word",
+        "pg_ts_config_map",
+    ),
     "a sequence dropped": ("CREATE SEQUENCE own", "DROP SEQUENCE own", "pg_class"),
     "a constraint": ("", "ALTER TABLE party ADD CHECK (rowid > 0)", "pg_constraint"),
     "a function": (
@@ -666,6 +673,74 @@ def test_what_cannot_be_proven_is_said(sandbox: JournalledSandbox, case: str) ->
     assert re.search(cause, sandbox.fallback())
     assert sandbox.admin.execute("SELECT count(*) FROM pg_class").fetchone() == before
     assert sandbox.connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+
+
+ODDITIES = (
+    "quote_all_identifiers = on",
+    "standard_conforming_strings = off",
+    "default_transaction_isolation = 'serializable'",
+)
+
+
+@pytest.fixture
+def odd(sandbox: JournalledSandbox) -> Iterator[JournalledSandbox]:
+    """A sandbox whose database asks all sessions for what hardly anybody does."""
+    for oddity in ODDITIES:
+        sandbox.admin.execute(f"ALTER DATABASE {DATABASE} SET {oddity}".encode())
+    sandbox.reconnect()
+    yield sandbox
+    sandbox.admin.execute(f"ALTER DATABASE {DATABASE} RESET ALL".encode())
+    sandbox.reconnect()
+
+
+@pytest.mark.parametrize("large", [0, 2**40])
+def test_whatever_a_database_asks_of_its_sessions(odd: JournalledSandbox, large: int) -> None:
+    odd.journal(PARTIES, "ALTER TABLE party ADD COLUMN k1 text", large=large)
+    odd.happen("UPDATE party SET name = name || '\\\\' WHERE rowid = 3", "INSERT INTO party (name) VALUES ('x')")
+    found = read_changes(odd.connection, ROLE)
+    assert [(change.table, change.kind) for change in found.changes] == [("party", "updated"), ("party", "inserted")]
+    assert odd.rewound().tables == (UndoneTable("party", 1, 1, 0),)
+    odd.expect_baseline()
+
+
+def test_a_platform_that_publishes_all_tables(sandbox: JournalledSandbox) -> None:
+    # Of a table without a replica identity, no row that is published may be updated or deleted.
+    sandbox.admin.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    try:
+        sandbox.journal(
+            PARTIES,
+            "CREATE TABLE child (id int PRIMARY KEY, party int REFERENCES party ON DELETE CASCADE)",
+            large=0,
+        )
+        sandbox.happen("UPDATE party SET name = 'x'", "INSERT INTO child VALUES (1, 2)")
+        sandbox.rewound()
+        sandbox.expect_baseline()
+    finally:
+        sandbox.admin.execute("DROP PUBLICATION everything")
+
+
+def test_what_a_server_has_too_little_of_is_a_reason_to_restore(sandbox: JournalledSandbox) -> None:
+    sandbox.journal(PARTIES)
+    sandbox.happen("INSERT INTO party (name) SELECT 'many' FROM generate_series(1, 20000)")
+    sandbox.admin.execute(f"ALTER ROLE {LOGIN} SET temp_file_limit = 0; ALTER ROLE {LOGIN} SET work_mem = 64".encode())
+    sandbox.reconnect()
+    try:
+        assert "temporary file size exceeds" in sandbox.fallback()
+    finally:
+        sandbox.admin.execute(f"ALTER ROLE {LOGIN} RESET ALL".encode())
+        sandbox.reconnect()
+
+
+def test_a_prepared_transaction_is_a_writer_that_does_not_end(sandbox: JournalledSandbox) -> None:
+    sandbox.journal(PARTIES)
+    sandbox.happen("BEGIN; UPDATE party SET name = 'x'; PREPARE TRANSACTION 'later'")
+    try:
+        with pytest.raises(PostgresError, match="the prepared transaction 'later'"):
+            sandbox.rewind()
+    finally:
+        sandbox.admin.execute("ROLLBACK PREPARED 'later'")
+    sandbox.rewound()
+    sandbox.expect_baseline()
 
 
 def test_a_schema_that_is_published(sandbox: JournalledSandbox) -> None:

@@ -56,6 +56,25 @@ def test_columns_tables_and_rows_that_are_named_are_left_out(sandbox: Journalled
     assert shown(sandbox, ignore=("llx_*",)) == "nothing was changed"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MAIN_MAIL_SMTPS_PW",
+        "MAIN_MAIL_SMTPS_PW_EMAILING",
+        "LDAP_ADMIN_PASS",
+        "ADHERENT_MAILMAN_ADMIN_PASSWORD",
+        "PAYPAL_API_SIGNATURE",
+        "PAYBOX_HMAC_KEY",
+        "OAUTH_GOOGLE_SECRET",
+    ],
+)
+def test_what_dolibarr_calls_its_secrets_is_hidden(sandbox: JournalledSandbox, name: str) -> None:
+    sandbox.happen(f"INSERT INTO llx_const (name, value) VALUES ('{name}', 'hush'), ('PWA_PASSAGES', 'seen')")
+    said = shown(sandbox)
+    assert "hush" not in said
+    assert "seen" in said
+
+
 def test_of_secrets_only_that_they_changed(sandbox: JournalledSandbox) -> None:
     sandbox.happen(
         "UPDATE llx_user SET pass_crypted = 'new hash', api_key = 'dolcrypt:x', login = 'dolcrypt:y'",

@@ -14,7 +14,8 @@ CREATE TABLE party (rowid serial PRIMARY KEY, name text, share float8);
 INSERT INTO party (name, share) SELECT 'party ' || i, i / 10.0 FROM generate_series(1, 5) AS i;
 CREATE TABLE bag (a int); INSERT INTO bag VALUES (1), (1);
 CREATE VIEW names AS SELECT name FROM party;
-CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'
+CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TEXT SEARCH CONFIGURATION words (COPY = simple)
 """
 
 
@@ -53,6 +54,8 @@ def test_a_rewind_brings_back_what_was_noted(sandbox: JournalledSandbox) -> None
         "SELECT setval('party_rowid_seq', 5, false)": 'the value of "public"."party_rowid_seq" is another',
         "ALTER TABLE bag DISABLE TRIGGER erp_sandbox_insert": "trigger erp_sandbox_insert on table"
         " public.bag is another",
+        "ALTER TEXT SEARCH CONFIGURATION words DROP MAPPING FOR word": "text search configuration public.words"
+        " is another",
         "DROP VIEW names": "view public.names is gone",
         "CREATE INDEX more ON bag (a)": "index public.more is new",
         "ALTER TABLE party ALTER name SET DEFAULT 'x'": "table public.party is another",

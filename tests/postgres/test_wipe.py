@@ -194,6 +194,21 @@ def restored_grants(connection: SandboxConnection, sandbox: Side) -> None:
         give_grants(connection, record)
 
 
+def test_a_prepared_transaction_in_the_way_is_named_with_what_ends_it(server: Server) -> None:
+    sandbox = make_sandbox(server, "CREATE TABLE precious (id integer)")
+    with connect(sandbox.server.dsn(sandbox.name)) as application:
+        application.execute("BEGIN; INSERT INTO precious VALUES (1); PREPARE TRANSACTION 'of an ''app'")
+        with leased(sandbox) as lease, pytest.raises(PostgresError) as caught:
+            wipe(lease, lock_timeout=timedelta(milliseconds=300))
+        remedy = re.search(r"ROLLBACK PREPARED '.*'(?= ends)", str(caught.value))
+        assert remedy is not None, str(caught.value)
+        assert str(caught.value).count("precious") == 1
+        application.execute(remedy[0].encode())
+    with leased(sandbox) as lease:
+        wipe(lease, lock_timeout=PATIENCE)
+    assert sandbox.values(TABLES) == []
+
+
 def test_what_a_login_made_for_itself_is_refused_by_name_before_anything_is_dropped(server: Server) -> None:
     sandbox = make_sandbox(server, "CREATE TABLE precious (id integer)", "CREATE SCHEMA extra")
     sandbox.administrate(f'GRANT CREATE ON SCHEMA public, extra TO "{sandbox.login}"')
