@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dolibarr.quarantine import impose_quarantine, tables_of_quarantine
+from .dolibarr.quarantine import CONSTANTS, impose_quarantine, tables_of_quarantine, unknown
 from .dolibarr.rights import rights_by_company
 from .errors import ClusterError, PostgresError
 from .golden import Manifest
 from .origin import Copy, Origin
 from .postgres.amending import Amendment
+from .postgres.archive import Archive
 from .postgres.clients import Toolset
 from .postgres.connection import SandboxConnection
 from .postgres.dump import dump_sandbox
@@ -57,10 +58,13 @@ def prepare(
     Raises:
         GoldenError: there is too little room.
         PostgresError: prod cannot be dumped, or the dump not be restored.
+        QuarantineError: it is not known what of prod's leads to the outside world, or that does not stay closed.
     """
     prepared = digest_of(settings.golden.prepare)
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
     copy = origin.copy(scratch / "prod", sandbox.server_major, progress, there)
+    if settings.quarantine and not _has_table(copy.archive, CONSTANTS):
+        raise unknown("prod")
     programs = sandbox.programs_for(copy.archive)
     obstacles = list(_obstacles(copy, sandbox, programs))
     _refuse(not_allowed(obstacles, sandbox.lease.database.may_lose))
@@ -108,6 +112,10 @@ def _pg_restore_in_toolbox(
     except ClusterError as reason:
         progress.say(f"pg_restore runs here, as it cannot in {dump.toolbox.pod}: {reason}")
         return None
+
+
+def _has_table(archive: Archive, name: str) -> bool:
+    return any((entry.kind, entry.schema, entry.name) == ("TABLE", "public", name) for entry in archive.entries)
 
 
 def _obstacles(copy: Copy, sandbox: Sandbox, programs: Toolset) -> Iterable[Obstacle]:

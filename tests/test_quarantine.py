@@ -162,6 +162,20 @@ def quiet(estate: BuiltEstate, tmp_path: Path) -> Runs:
     return Runs(tmp_path / "project", {**estate.settings(), "golden": {"path": tmp_path / "cache"}})
 
 
+def test_a_prod_whose_tables_are_called_otherwise_is_refused_before_anything_is_wiped(
+    quiet: Runs, estate: BuiltEstate
+) -> None:
+    before = rows(estate, "SELECT FROM pg_class")
+    run(estate.prod.dsn(PROD_DATABASE), "ALTER TABLE llx_const RENAME TO erp_const")
+    try:
+        with pytest.raises(QuarantineError, match=r"prod cannot be quarantined: it has no table public\.llx_const"):
+            quiet.golden()
+    finally:
+        run(estate.prod.dsn(PROD_DATABASE), "ALTER TABLE erp_const RENAME TO llx_const")
+    assert rows(estate, "SELECT FROM pg_class") == before
+    assert [path.name for path in (quiet.folder.parent / "cache").iterdir()] == [".lock"]
+
+
 class TestTheSettings:
     def test_say_what_is_quarantined(self, quiet: Runs, estate: BuiltEstate) -> None:
         golden = quiet.golden(quarantine=["mail", "api-keys"])

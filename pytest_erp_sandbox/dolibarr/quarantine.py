@@ -13,9 +13,11 @@ from ..postgres.connection import SandboxConnection
 from .parts import PARTS, Part
 from .rows import columns_of, insert
 
-__all__ = ["check_quarantine", "impose_quarantine", "in_words", "tables_of_quarantine"]
+__all__ = ["CONSTANTS", "check_quarantine", "impose_quarantine", "in_words", "tables_of_quarantine", "unknown"]
 
-_CONSTANTS = "llx_const"
+CONSTANTS = "llx_const"
+"""The table without which nothing here is known to be a Dolibarr's."""
+
 _TOKENS = "llx_oauth_token"
 _OPENS_API = sql.SQL("service = 'dolibarr_rest_api'")
 
@@ -77,7 +79,7 @@ class _Everywhere:
 
     name: str
     value: str
-    table = _CONSTANTS
+    table = CONSTANTS
     needs = ("name", "value", "entity")
 
     def impose(self, connection: SandboxConnection) -> int:
@@ -86,7 +88,7 @@ class _Everywhere:
         connection.execute("DELETE FROM public.llx_const WHERE name = %s", [self.name])
         values = {"name": self.name, "value": self.value, "entity": 0, "type": "chaine", "visible": 0}
         # Not the time of day: the same prod gives the same golden dump.
-        insert(connection, _CONSTANTS, {**values, "note": "quarantine of pytest-erp-sandbox", "tms": "2000-01-01"})
+        insert(connection, CONSTANTS, {**values, "note": "quarantine of pytest-erp-sandbox", "tms": "2000-01-01"})
         return 1
 
     def breaches(self) -> sql.Composed:
@@ -99,7 +101,7 @@ class _Everywhere:
 def _constants(names: str, value: str = "") -> _Rows:
     """Constants whose names match, and that say anything, say ``value``."""
     wrong = sql.SQL("name ~ {} AND value NOT IN ('', {})").format(sql.Literal(f"^({names})$"), sql.Literal(value))
-    return _Rows(_CONSTANTS, wrong, sql.SQL("value = {}").format(sql.Literal(value)), ("name", "value"))
+    return _Rows(CONSTANTS, wrong, sql.SQL("value = {}").format(sql.Literal(value)), ("name", "value"))
 
 
 def _off(table: str, column: str = "status") -> _Rows:
@@ -216,6 +218,8 @@ def check_quarantine(connection: SandboxConnection, parts: Collection[Part], *, 
     Raises:
         QuarantineError: something in there knows the way out; the message says how many rows of what.
     """
+    if parts and not columns_of(connection, [CONSTANTS])[CONSTANTS]:
+        raise unknown(name)
     known = [(part, rule) for part, rules in _known_rules(connection, parts).items() for rule in rules]
     # All at once: to ask takes longer than to count.
     queries = sql.SQL(", ").join(sql.SQL("({})").format(rule.breaches()) for _, rule in known)
@@ -231,6 +235,14 @@ def check_quarantine(connection: SandboxConnection, parts: Collection[Part], *, 
             f"{name} is not quarantined as the settings ask for:\n" + "\n".join(found),
             hint="Reset it: `erp-sandbox reset`. If that is not enough, golden.prepare or this Dolibarr undoes it.",
         )
+
+
+def unknown(what: str) -> QuarantineError:
+    """The error for what cannot be quarantined, as there is nothing in it by which Dolibarr is known."""
+    return QuarantineError(
+        f"{what} cannot be quarantined: it has no table public.{CONSTANTS}",
+        hint="It is no Dolibarr's, or its tables do not begin with llx_: only those are known here.",
+    )
 
 
 def in_words(counts: Mapping[str, int]) -> str:

@@ -35,8 +35,7 @@ _WORTH_IT = 1 << 20
 """Compressed bytes of a table's rows from which on it pays: as text they take a server some 0.1 s."""
 
 _LOOKING = (
-    "-c default_transaction_isolation=repeatable\\ read -c default_transaction_read_only=on"
-    " -c row_security=off"  # as pg_dump: hidden rows are an error
+    "-c row_security=off"  # as pg_dump: hidden rows are an error
     " -c search_path=pg_catalog"
 )
 
@@ -66,6 +65,7 @@ class Snapshot:
 def snapshot_of(lease: Lease) -> Iterator[Snapshot]:
     """What the leased sandbox holds now, for as long as this context."""
     with lease.at_work(_LOOKING) as session:
+        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         row = session.execute("SELECT pg_export_snapshot()").fetchone()
         assert row is not None
         yield Snapshot(row[0], session)

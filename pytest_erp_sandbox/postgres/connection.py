@@ -67,11 +67,14 @@ _SHARED = {
 # What is added to, or has a default here: it must be known, wherever it stands.
 _LOOKED_UP = ("options", "connect_timeout")
 
-# What our own sessions rely on, and a database or a login may have set otherwise: how names are written and strings are
-# read, and that a transaction sees what others have done since it began.
-_ALIKE = (
-    "-c quote_all_identifiers=off -c standard_conforming_strings=on -c default_transaction_isolation=read\\ committed"
-)
+# What a database or a login may have set otherwise. Ending sessions needs the login's own identity; names are compared;
+# our statements have backslashes in strings; and a transaction has to see what others have done since it began.
+_ALIKE = """
+SET ROLE NONE;
+SET quote_all_identifiers = off;
+SET standard_conforming_strings = on;
+SET default_transaction_isolation = 'read committed'
+"""
 
 
 class ProdConnection(psycopg.Connection[tuple[Any, ...]]):
@@ -283,10 +286,9 @@ class _Database:
         return {**self._parameters, "application_name": application_name, "options": options}
 
     def _own_parameters(self, application_name: str, options: str = "") -> dict[str, str]:
-        """Those of our own sessions, which are alike whatever the environment, the database or the login asks for."""
+        """Those of our own sessions, which speak UTF-8 whatever the environment or the database does."""
         login = {name: value.get_secret_value() for name, value in self.login().items()} if self.login else {}
-        parameters = self._all_parameters(application_name, f"{_ALIKE} {options}")
-        return {**parameters, "client_encoding": "UTF8", **login}
+        return {**self._all_parameters(application_name, options), "client_encoding": "UTF8", **login}
 
     def secret_environment(self) -> dict[str, SecretStr]:
         """The password as libpq's programs take it, for a child program's environment; and a user that may change."""
@@ -338,7 +340,7 @@ class ProdDatabase(_Database):
         """Read-only, and never queueing for a lock longer than ``lock_timeout``."""
         return (
             f"{super().options()} -c default_transaction_read_only=on -c lock_timeout={self.lock_timeout}"
-            " -c idle_in_transaction_session_timeout=0"
+            " -c idle_in_transaction_session_timeout=0 -c quote_all_identifiers=off"
         )
 
     def connect(self) -> ProdConnection:
@@ -396,8 +398,7 @@ class SandboxDatabase(_Database):
         with _opening(self) as stack:
             connection = SandboxConnection.connect(**self._own_parameters(application_name, options), autocommit=True)  # type: ignore[arg-type]
             stack.callback(connection.close)
-            # A login may have ALTER ROLE … SET role; ending sessions needs the login's own identity.
-            connection.execute("SET ROLE NONE")
+            connection.execute(_ALIKE)
             stack.pop_all()
             return connection
 

@@ -18,6 +18,7 @@ from typing import IO
 from pydantic import SecretStr
 
 from ..errors import PostgresError
+from .rowless import Rowless
 
 __all__ = ["Hearing", "LineWatcher", "ask", "finish", "reason", "run", "start", "took_too_long"]
 
@@ -29,19 +30,6 @@ LineWatcher = Callable[[str], None]
 _CONTINUATION = re.compile(
     r"DETAIL|HINT|CONTEXT|QUERY|STATEMENT|Command was|LINE \d+|COPY |SQL (statement|function) |PL/pgSQL function |\s"
 )
-
-# What libpq, told to speak English, writes before what a server says in a language of its own.
-_LABEL = re.compile(r"(?P<label>DETAIL|CONTEXT|HINT|QUERY|STATEMENT|LINE \d+|Command was):")
-_PROGRAM = re.compile(r"(pg_\w+|psql):")
-_SEVERITY = re.compile(r"\b(ERROR|FATAL|PANIC|WARNING|NOTICE|INFO):")
-
-# What may be shown of lines that quote rows; and of the lines that mostly do, those that are known to quote none.
-_SHOWN = (
-    (re.compile(r"((?:CONTEXT:\s+)?COPY [^,]*, \D*\d+(?:, column [^:]+)?)\b.*"), r"\1"),
-    (re.compile(r"(DETAIL:\s+Failing row contains) .*"), r"\1 …"),
-    (re.compile(r"(DETAIL:\s+Key \(.*?\)=).*"), r"\1…"),
-)
-_HARMLESS = re.compile(r"DETAIL:\s+(?!\s|Token ).*|CONTEXT:\s+(SQL (statement|function)|PL/pgSQL function) .*")
 
 _KEPT_LINES = 40
 _LONGEST_LINE = 10_000
@@ -200,8 +188,7 @@ class Hearing:
         self._error: list[str] = []
         self._is_complete = False
         self._entry = ""
-        self._is_english = True
-        self._is_hiding = False
+        self._rowless = Rowless()
 
     @property
     def error(self) -> str:
@@ -210,24 +197,10 @@ class Hearing:
 
     def take_in(self, raw: bytes) -> str:
         """Take in a line; returns it as it may be shown."""
-        line = self._without_rows(raw.decode(errors="replace").rstrip())
+        line = self._rowless.shown(raw.decode(errors="replace").rstrip())
         self.said.append(line)
         self._look_for_error(line)
         return line
-
-    def _without_rows(self, line: str) -> str:
-        """The line without the row that PostgreSQL quotes in it: prod's data belongs into no report."""
-        label, is_programs = _LABEL.match(line), _PROGRAM.match(line)
-        if self._is_hiding and not label and not is_programs:
-            return ""  # the row goes on
-        if is_programs:
-            self._is_english = _SEVERITY.search(line) is not None
-        shown = next((form.sub(left, line) for form, left in _SHOWN if form.match(line)), line)
-        is_doubtful = label is not None and label["label"] in ("DETAIL", "CONTEXT") and shown == line
-        if label and is_doubtful and not (self._is_english and _HARMLESS.match(line)):
-            shown = f"{label['label']}:  …"
-        self._is_hiding = shown != line
-        return shown
 
     def _look_for_error(self, line: str) -> None:
         if self._is_complete:

@@ -132,6 +132,13 @@ def test_the_agents_own_key_is_none_of_prods(connection: SandboxConnection, copy
     check(connection, copy)
 
 
+def test_what_is_no_dolibarrs_is_not_said_to_be_quarantined(connection: SandboxConnection, copy: Side) -> None:
+    impose(connection, copy)
+    copy.execute("ALTER TABLE llx_const RENAME TO erp_const")
+    with pytest.raises(QuarantineError, match=r"no table public\.llx_const\n.*begin with llx_"):
+        check(connection, copy)
+
+
 def test_what_a_version_lacks_is_passed_over(connection: SandboxConnection, copy: Side) -> None:
     gone = sorted(tables_of_quarantine(PARTS) - {"llx_const", "llx_user"})
     copy.execute(f"DROP TABLE IF EXISTS {', '.join(gone)}", "ALTER TABLE llx_user DROP COLUMN api_key")
