@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pytest_bdd import parsers, then
 
+from .errors import ErpSandboxError
 from .rehearsal import Rehearsal, expect, has_values
 from .run import note
 from .trials import example_of
@@ -18,7 +19,7 @@ from .trials import example_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .changes import Change, ChangeSet
+    from .changes import Change, ChangeSet, Kind
     from .sandbox import Sandbox
 
     Table = Sequence[Sequence[str]]
@@ -51,7 +52,7 @@ TABLES = {
 }
 """What people call rows, and the tables that these are in."""
 
-KINDS = {"created": "inserted", "changed": "updated", "deleted": "deleted"}
+KINDS: dict[str, Kind] = {"created": "inserted", "changed": "updated", "deleted": "deleted"}
 
 _COUNT = r"(?P<count>one|no|\d+)"
 _THINGS = "|".join(TABLES)
@@ -106,7 +107,7 @@ def things_changed_with(
 @then(
     parsers.re(rf'{_COUNT} rows? (?:was|were) (?P<kind>inserted|updated|deleted) (?:into|in|from) "(?P<table>[^"]+)"')
 )
-def rows_changed(erp_sandbox: Sandbox, erp_rehearsal: Rehearsal, count: str, kind: str, table: str) -> None:
+def rows_changed(erp_sandbox: Sandbox, erp_rehearsal: Rehearsal, count: str, kind: Kind, table: str) -> None:
     """How many rows of a table were inserted, updated, deleted."""
     rows_changed_with(erp_sandbox, erp_rehearsal, count, kind, table, ())
 
@@ -117,14 +118,17 @@ def rows_changed(erp_sandbox: Sandbox, erp_rehearsal: Rehearsal, count: str, kin
     )
 )
 def rows_changed_with(
-    erp_sandbox: Sandbox, erp_rehearsal: Rehearsal, count: str, kind: str, table: str, datatable: Table
+    erp_sandbox: Sandbox, erp_rehearsal: Rehearsal, count: str, kind: Kind, table: str, datatable: Table
 ) -> None:
     """The same of those that have these values (of deleted ones: had), each row of the table a column and a value."""
-    found = erp_sandbox.changes()
+    found = erp_sandbox.changes(table, kind)
     values = erp_rehearsal.pairs(datatable)
-    these = [change for change in found if change.kind == kind and change.table == table and _has(change, values)]
+    these = [change for change in found if change.table == table and _has(change, values)]
     wanted = int({"one": "1", "no": "0"}.get(count, count))
-    _expect(len(these) == wanted, f"there are {len(these)} such rows, not {wanted}", found)
+    number = len(these) if values else found.counts.get((table, kind), 0)
+    if number != wanted:
+        _expect(False, f"there are {number} such rows, not {wanted}", erp_sandbox.changes())
+    _expect(not values or not found.omitted, "there are more such rows than are compared", found)
     erp_rehearsal.explained.update(map(_identity, these))
 
 
@@ -134,24 +138,26 @@ def nothing_else_changed(erp_sandbox: Sandbox, erp_rehearsal: Rehearsal) -> None
     found = erp_sandbox.changes()
     left = tuple(change for change in found if _identity(change) not in erp_rehearsal.explained)
     _expect(not left and not found.unseen, "something else changed", replace(found, changes=left))
+    _expect(not found.omitted, "more changed than is compared with what was named", found)
 
 
 @then(AS_EXPECTED)
 def changes_are_as_expected(request: pytest.FixtureRequest, erp_sandbox: Sandbox) -> None:
     """Compare with the file beside the feature, which ``--erp-sandbox-update-expected`` writes."""
-    from .expected import compare
-
     file, text = request.node.stash[EXPECTED], erp_sandbox.changes_in_writing()
+    place = _place(request.config, file)
     if request.config.getoption("erp_sandbox_update_expected"):
-        if not file.exists() or compare(file.read_text(encoding="utf-8"), text):
+        if _differences(file, text):
+            from .report.files import write_whole
+
             file.parent.mkdir(exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-            note(request.config, f"{file}: written", f"expected changes written: {_place(request.config, file)}")
+            write_whole(file, text)
+            note(request.config, f"{file}: written", f"expected changes written: {place}")
         return
     how = "Look at what was changed, and run with --erp-sandbox-update-expected to expect it."
-    expect(file.exists(), f"{_place(request.config, file)} is missing\n{how}\n\n{text}")
-    differences = compare(file.read_text(encoding="utf-8"), text)
-    expect(not differences, f"not as {_place(request.config, file)} has it\n{differences}\n{how}")
+    expect(file.exists(), f"{place} is missing\n{how}\n\n{text}")
+    differences = _differences(file, text)
+    expect(not differences, f"not as {place} has it\n{differences}\n{how}")
 
 
 def pytest_bdd_before_scenario(request: pytest.FixtureRequest, feature: Any, scenario: Any) -> None:
@@ -160,7 +166,9 @@ def pytest_bdd_before_scenario(request: pytest.FixtureRequest, feature: Any, sce
 
     file = request.node.stash[EXPECTED] = file_for(Path(feature.filename), scenario.name, example_of(request.node))
     seen = request.config.stash.setdefault(SEEN, {}).setdefault(feature.filename, _Seen(set(feature.scenarios)))
-    seen.not_run.discard(scenario.name)
+    if not example_of(request.node):
+        # Of an outline, other examples may not have run.
+        seen.not_run.discard(scenario.name)
     if any(step.name == AS_EXPECTED for step in scenario.steps):
         seen.used.add(str(file))
 
@@ -188,6 +196,18 @@ def pytest_testnodedown(node: Any) -> None:
         seen.used |= set(used)
 
 
+def _differences(file: Path, text: str) -> str:
+    """How a rehearsal's changes differ from those in the file, in words; empty where they do not."""
+    from .expected import compare
+
+    try:
+        return compare(file.read_text(encoding="utf-8"), text)
+    except FileNotFoundError:
+        return "it is missing"
+    except (ErpSandboxError, UnicodeDecodeError) as error:
+        return f"it cannot be read: {error}"
+
+
 def _place(config: pytest.Config, file: Path) -> Path:
     return file.relative_to(config.rootpath) if file.is_relative_to(config.rootpath) else file
 
@@ -209,8 +229,8 @@ def _identity(change: Change) -> str:
 
 def _counts(found: ChangeSet) -> dict[str, Counter[str]]:
     counts: dict[str, Counter[str]] = {unseen.what: Counter() for unseen in found.unseen}
-    for change in found:
-        counts.setdefault(change.table, Counter())[change.kind] += 1
+    for (table, kind), count in found.counts.items():
+        counts.setdefault(table, Counter())[kind] = count
     return counts
 
 

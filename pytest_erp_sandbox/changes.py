@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .postgres.changes import LIMIT, Change, ChangeSet, Kind, Row, read_changes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .postgres.connection import SandboxConnection
     from .settings import ChangesSettings
 
-__all__ = ["Change", "ChangeSet", "Kind", "Redacted", "filtered", "read_shown", "told"]
+__all__ = ["Change", "ChangeSet", "Kind", "Redacted", "read_shown", "told"]
 
 _SECRET_NAMES = re.compile(r"passwo?r?d|key|token|secret|signature|(?:^|_)(?:pass|pwd?)(?:_|$)", re.IGNORECASE)
 """What the name of a constant (``llx_const``) says when its value is one."""
@@ -54,6 +54,8 @@ def read_shown(
     role: str,
     settings: ChangesSettings,
     *,
+    table: str | None = None,
+    kind: Kind | None = None,
     limit: int | None = LIMIT,
     each: int | None = None,
 ) -> ChangeSet:
@@ -63,28 +65,23 @@ def read_shown(
         connection: to a sandbox with a journal, in autocommit mode.
         role: the sandbox's owner.
         settings: what is redacted, and what is ignored.
+        table: only of this table (``*`` matches); of all where it is None.
+        kind: only such changes; all where it is None.
         limit: how many changes to keep at most, the rest is counted; None for all.
         each: the same, of each table.
 
     Raises:
         PostgresError: there is no journal, or the server refused.
     """
-    found = read_changes(connection, role, limit=limit, each=each, view=partial(_shown, settings=settings))
+
+    def view(change: Change) -> Change | None:
+        # Before they are counted: what is not wanted takes no room.
+        is_wanted = (table is None or fnmatchcase(change.table, table)) and kind in (None, change.kind)
+        return _shown(change, settings) if is_wanted else None
+
+    found = read_changes(connection, role, limit=limit, each=each, view=view)
     unseen = tuple(each for each in found.unseen if not _is_named(each.what, None, settings.ignore))
     return replace(found, unseen=unseen)
-
-
-def filtered(found: ChangeSet, table: str | None, kind: Kind | None) -> ChangeSet:
-    """Those of a table (``*`` matches) and of a kind; None is any."""
-
-    def is_wanted(of: str, what: Kind) -> bool:
-        return (table is None or fnmatchcase(of, table)) and (kind is None or what == kind)
-
-    return replace(
-        found,
-        changes=tuple(change for change in found if is_wanted(change.table, change.kind)),
-        more={subject: count for subject, count in found.more.items() if is_wanted(*subject)},
-    )
 
 
 def told(found: ChangeSet, limit: int | None = MANY) -> str:

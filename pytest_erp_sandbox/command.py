@@ -268,7 +268,7 @@ def changes(call: _Call, name: str | None, table: str | None, kind: Kind | None,
     JSON: by sandbox, its changes as in a report: inserted, updated, deleted (how many), tables (table, the same counts,
     rows: kind, key, name, before, after), unseen (what, reason).
     """
-    from .changes import filtered, read_shown, told
+    from .changes import read_shown, told
     from .plain import plain_changes
 
     with call.settings() as settings:
@@ -276,7 +276,7 @@ def changes(call: _Call, name: str | None, table: str | None, kind: Kind | None,
         by_sandbox = {}
         for place in places:
             with place.database().connect() as connection:
-                found = filtered(read_shown(connection, place.role, settings.changes), table, kind)
+                found = read_shown(connection, place.role, settings.changes, table=table, kind=kind)
             by_sandbox[place.name] = found
         if as_json:
             _print_json({name: plain_changes(found) for name, found in by_sandbox.items()})

@@ -113,6 +113,7 @@ def erp_sandbox_golden(
     from .golden import GoldenCache
     from .refresh import golden_dump
 
+    erp_sandbox_pool.require(erp_sandbox_settings)
     run, settings = pytestconfig.stash[RUN], erp_sandbox_settings
     if settings.reset == "never":
         # A step asks for it, whose scenario has the sandbox in which a new one would be prepared.
@@ -158,10 +159,11 @@ def erp_sandbox(request: pytest.FixtureRequest, erp_sandbox_settings: Settings) 
 
 @contextmanager
 def _sandbox_of(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Sandbox]:
+    pool: Pool = request.getfixturevalue("erp_sandbox_pool")
+    pool.require(settings)
     if settings.reset == "session":
         yield request.getfixturevalue("erp_sandbox_of_session")
         return
-    pool: Pool = request.getfixturevalue("erp_sandbox_pool")
     # Without a reset the sandbox is taken as it is, and no golden dump is needed.
     golden = None if settings.reset == "never" else request.getfixturevalue("erp_sandbox_golden")
     try:
@@ -173,6 +175,9 @@ def _sandbox_of(request: pytest.FixtureRequest, settings: Settings) -> Iterator[
         if pool.all_kept:
             request.session.shouldfail = "erp-sandbox: every sandbox is kept for inspection"
         raise
+    except OSError as error:
+        # As one of ours it is an error of the setup's, whatever a test is expected to fail for.
+        raise ErpSandboxError(f"the sandbox was not made ready: {error}", hint="See what is wrong with it.") from error
 
 
 def _keep(request: pytest.FixtureRequest, settings: Settings, sandbox: Sandbox) -> None:

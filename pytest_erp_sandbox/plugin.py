@@ -16,7 +16,7 @@ from .errors import AgentError, ErpSandboxError, SettingsError
 from .fixtures import *  # noqa: F403 - pytest finds a plugin's fixtures in its module
 from .record import LUGGAGE, Luggage, pack
 from .redaction import REDACTOR, Redactor
-from .run import FAILED, REHEARSED, RUN, SETTINGS, worker_input
+from .run import ASKED, FAILED, REHEARSED, RUN, RUNNING, SETTINGS, worker_input
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,6 +151,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SETTINGS] = settings = _read_settings(config)
     if settings is None:
         return
+    config.stash[REDACTOR].add(settings.secrets())
     from .trials import Trials
 
     config.pluginmanager.register(Trials(config, settings), "erp_sandbox_trials")
@@ -277,6 +278,26 @@ def _golden_age(settings: Settings, project: Path) -> str:
             path, named = golden_dumps_of(project), None
     made_at = newest_of(path, None if named is None else str(named)) if path else None
     return f" (golden dump: {human_age(made_at)} old)" if made_at else ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget an earlier attempt: some plugins run a test again that has failed."""
+    item.stash[FAILED] = False
+    if REHEARSED in item.stash:
+        del item.stash[REHEARSED]
+    if ASKED in item.stash:
+        del item.stash[ASKED]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Know of what comes within a test."""
+    item.stash[RUNNING] = True
+    try:
+        return (yield)
+    finally:
+        del item.stash[RUNNING]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

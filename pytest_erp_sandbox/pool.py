@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from pydantic import SecretStr
 
-from .errors import AgentError, LeaseError, PostgresError
+from .errors import AgentError, LeaseError, PostgresError, SettingsError
 from .golden import Golden
 from .postgres.adoption import read_mark
 from .postgres.lease import Lease, retake, take_lease
@@ -52,6 +52,19 @@ class Pool:
         self._parked: Lease | None = None
         self._local: dict[str, LocalDolibarr] = {}
 
+    def require(self, settings: Settings) -> None:
+        """Stop where a test has other settings than those that the sandboxes are made ready by.
+
+        Raises:
+            SettingsError: it has; preflight was asked about others, and the agent is another.
+        """
+        if settings != self._settings:
+            raise SettingsError(
+                "this test's erp_sandbox_settings are not those of the session's sandboxes",
+                hint="A session has one set of settings: override the fixture in the root conftest, or run the folders"
+                " that have settings of their own one by one.",
+            )
+
     @property
     def all_kept(self) -> bool:
         """Whether each sandbox is kept for inspection, as far as this process knows."""
@@ -70,7 +83,12 @@ class Pool:
 
     @contextmanager
     def _leased(self, place_of: Callable[[Lease], SandboxSettings]) -> Iterator[Sandbox]:
-        sandbox = self._take(place_of)
+        try:
+            sandbox = self._take(place_of)
+        except psycopg.Error as error:
+            raise PostgresError(
+                f"a sandbox could not be taken: {str(error).strip()}", hint="Look into its server's log."
+            ) from error
         try:
             yield sandbox
         except psycopg.Error as error:
@@ -96,8 +114,6 @@ class Pool:
                 sandbox.resume()
             else:
                 sandbox.reset(golden)
-                if (local := self._local.get(sandbox.name)) is not None:
-                    local.put_documents_back()
             if sandbox.name not in self._proven:
                 sandbox.check_quarantine()
                 self._check_erp(sandbox)
@@ -122,7 +138,8 @@ class Pool:
                     place = place_of(lease)
                     self._recover(place)
                     stack.pop_all()  # it is the sandbox's to release
-                    return Sandbox(lease, place, self._settings, self._progress)
+                    local = self._local.get(place.name)
+                    return Sandbox(lease, place, self._settings, self._progress, local)
                 del self._free[lease.database]
         raise LeaseError(
             "every sandbox is kept as a failed scenario left it (--erp-sandbox-keep-failed)",

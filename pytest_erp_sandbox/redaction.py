@@ -70,6 +70,8 @@ class Redactor:
                 report.longrepr = redacted
         report.sections = [(title, self.text(content)) for title, content in report.sections]
         if isinstance(report, pytest.TestReport):
+            if hasattr(report, "wasxfail"):
+                report.wasxfail = self.text(report.wasxfail)
             report.user_properties = [
                 (name, self.text(value) if isinstance(value, str) else value) for name, value in report.user_properties
             ]

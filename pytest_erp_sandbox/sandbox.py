@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from .changes import ChangeSet, Kind
+    from .dolibarr.local import LocalDolibarr
     from .postgres.amending import Amendment
     from .postgres.archive import Archive
     from .postgres.pg_restore import PgRestore
@@ -70,7 +71,14 @@ class Sandbox:
         idle_sessions_left: sessions of other logins, in words, that a restore left with outdated plans and types.
     """
 
-    def __init__(self, lease: Lease, place: SandboxSettings, settings: Settings, progress: Progress) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        place: SandboxSettings,
+        settings: Settings,
+        progress: Progress,
+        local: LocalDolibarr | None = None,
+    ) -> None:
         self.name = place.name
         self.lease = lease
         self.last_reset: Reset | None = None
@@ -78,6 +86,7 @@ class Sandbox:
         self._place = place
         self._settings = settings
         self._progress = progress
+        self._local = local
         self._key: SecretStr | None = None
 
     def reset(self, golden: Golden) -> None:
@@ -94,6 +103,8 @@ class Sandbox:
                 self._restore(golden)
         # The ERP's pods are up again.
         documents_back(self._settings, self._place)
+        if self._local is not None:
+            self._local.put_documents_back()
         self.last_reset = Reset(
             "rewind" if isinstance(rewound, Rewound) else "restore",
             time.perf_counter() - begun,
@@ -247,10 +258,10 @@ class Sandbox:
         Raises:
             PostgresError: nothing is journalled here (setting ``journal``).
         """
-        from .changes import filtered, read_shown
+        from .changes import read_shown
 
-        found = read_shown(self.lease.connection, self._place.role, self._settings.changes, each=each)
-        return filtered(found, table, kind)
+        connection, role = self.lease.connection, self._place.role
+        return read_shown(connection, role, self._settings.changes, table=table, kind=kind, each=each)
 
     def changes_in_writing(self) -> str:
         """What was changed, in writing: the same rehearsal gives the same text in any sandbox of the same prod.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import AgentProcessError, ErpSandboxError
-from .run import REHEARSED, TRIAL, note, worker_input
+from .run import FAILED, REHEARSED, RUNNING, TRIAL, note, worker_input
 from .scenarios import fixtures_asked_for, tags
 from .tally import Outcome, Tally, Trial, pass_hat
 
@@ -112,7 +112,8 @@ class Trials:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Send a trial's result with its report; tolerate a failure, for now, where some may fail."""
         report = yield
-        if report.when == "call" and TRIAL in item.stash:
+        # A subtest's report comes while its test runs.
+        if report.when == "call" and TRIAL in item.stash and RUNNING not in item.stash:
             trial = self._trial(item, call, report)
             report.erp_sandbox_trial = {  # type: ignore[attr-defined]
                 "group": group_of(item),
@@ -127,7 +128,7 @@ class Trials:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Count a trial; if it is one failure too many, have it fail before anybody else looks at the report."""
         fields: dict[str, Any] | None = getattr(report, "erp_sandbox_trial", None)
-        if fields is not None and self._reports:
+        if fields is not None and self._reports and str(report.outcome) != "rerun":
             trial = Trial(**{name: value for name, value in fields.items() if name not in ("group", "planned")})
             tally = self.tallies.setdefault(fields["group"], Tally(fields["planned"], self._settings.trials_required))
             tally.trials.append(trial)
@@ -164,12 +165,14 @@ class Trials:
 
     def _trial(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Trial:
         outcome: Outcome = "neither"
-        if report.passed:
+        failure = ""
+        if report.passed and item.stash.get(FAILED, False):
+            outcome, failure = "failed", "a subtest did"
+        elif report.passed:
             outcome = "passed"
         elif report.failed and not _is_ours(call):
-            outcome = "failed"
+            outcome, failure = "failed", _in_a_line(report)
         changes, gist = self._changes(item.stash.get(REHEARSED, None))
-        failure = _in_a_line(report) if outcome == "failed" else ""
         return Trial(item.stash[TRIAL], outcome, report.duration, changes, gist, failure)
 
     def _changes(self, sandbox: Sandbox | None) -> tuple[str | None, str]:
@@ -193,7 +196,8 @@ def _checked(trials: object = None, *others: object, **named: object) -> int:
 
 def _is_ours(call: pytest.CallInfo[None]) -> bool:
     """Whether a test failed for what is no fault of the agent's: a lost lease, say. A step's error has it behind it."""
-    assert call.excinfo is not None
+    if call.excinfo is None:
+        return False  # it passed, and was expected to fail
     errors = (call.excinfo.value, call.excinfo.value.__context__)
     return any(isinstance(error, ErpSandboxError) and not isinstance(error, AgentProcessError) for error in errors)
 

@@ -72,6 +72,39 @@ def test_without_a_journal_the_remedy_is_said(project: Project) -> None:
     run_scenarios(project, "Then nothing changed").expect_error("no journal in the sandbox", "journal = true", failed=1)
 
 
+MANY = """
+from pytest_bdd import when
+
+@when("an agent runs amok")
+def amok(erp_db):
+    erp_db.execute("INSERT INTO llx_actioncomm (ref, label) SELECT 'r' || n, n FROM generate_series(1, 10050) AS n")
+    erp_db.execute("DELETE FROM llx_societe WHERE rowid = 11")
+"""
+AMOK = "When an agent runs amok\n"
+
+
+def test_what_is_too_much_to_compare_is_counted_all_the_same(project: Project) -> None:
+    project.pytester.makeconftest(MANY)
+    run_scenarios(
+        project,
+        AMOK + 'Then 10050 rows were inserted into "llx_actioncomm"\nAnd one third party was deleted',
+        AMOK + "Then exactly these tables changed:\n| table | inserted | deleted |\n| llx_actioncomm | 10050 | 0 |\n"
+        "| llx_societe | 0 | 1 |",
+    ).expect(0, passed=2)
+
+
+def test_what_is_too_much_to_compare_passes_for_nothing_else(project: Project) -> None:
+    project.pytester.makeconftest(MANY)
+    run_scenarios(
+        project,
+        AMOK + "Then no third parties were deleted",
+        AMOK + "Then exactly these tables changed:\n| llx_actioncomm |",
+        AMOK + 'Then 10000 rows were inserted into "llx_actioncomm"',
+        AMOK + 'Then 10000 rows were inserted into "llx_actioncomm" with:\n| fk_action | |',
+        AMOK + 'Then 10050 rows were inserted into "llx_actioncomm"\nAnd nothing else changed',
+    ).expect_error("there are 1 such rows, not 0", "llx_societe changed, too", "there are 10050 such rows", failed=5)
+
+
 class TestExpectedChangeSets:
     def files(self, project: Project) -> list[Path]:
         return sorted((project.path / "steps.changes").glob("*"))
@@ -104,6 +137,16 @@ class TestExpectedChangeSets:
         gone = 'Then the answer is an id, kept as "it"\nWhen the agent calls DELETE "thirdparties/{it}"\n'
         run_scenarios(project, ACME + gone + ACME + AS_EXPECTED).expect(0, passed=1)
 
+    def test_that_cannot_be_read_are_named_and_written_anew(self, project: Project) -> None:
+        run_scenarios(project, ACME + AS_EXPECTED, arguments=(UPDATE,)).expect(0, passed=1)
+        (file,) = self.files(project)
+        for spoilt in (b"<<<<<<< HEAD\n", b"\xff\xfe"):
+            file.write_bytes(spoilt + file.read_bytes())
+            run = run_scenarios(project, ACME + AS_EXPECTED)
+            run.expect_error(f"not as {file.relative_to(project.path)} has it\nit cannot be read", failed=1)
+            run_scenarios(project, ACME + AS_EXPECTED, arguments=(UPDATE,)).expect(0, passed=1)
+        run_scenarios(project, ACME + AS_EXPECTED).expect(0, passed=1)
+
     def test_of_no_scenario_any_more_are_told(self, project: Project) -> None:
         run_scenarios(project, ACME + AS_EXPECTED, arguments=(UPDATE,)).expect(0, passed=1)
         (file,) = self.files(project)
@@ -127,3 +170,6 @@ class TestExpectedChangeSets:
         project.run(UPDATE).expect(0, passed=2)
         assert len(self.files(project)) == 2
         project.run("-n", "2").expect(0, passed=2)
+        assert (
+            "no scenario expects these changes" not in project.run("-k", "Emca").expect(0, passed=1, deselected=1).text
+        )

@@ -288,6 +288,43 @@ class TestPlainTests:
         project.pytester.makepyfile("def test_one(erp_api): assert erp_api.get('users/login/another_agent').is_success")
         project.run().expect(0, passed=1)
 
+    def test_settings_of_one_folder_alone_are_refused(self, project: Project) -> None:
+        for name in ("a", "b"):
+            (project.path / name).mkdir()
+            (project.path / name / f"test_{name}.py").write_text("def test_one(erp_sandbox): pass")
+        (project.path / "b" / "conftest.py").write_text(
+            "import pytest\n"
+            "@pytest.fixture(scope='session')\n"
+            "def erp_sandbox_settings(erp_sandbox_settings):\n"
+            "    return erp_sandbox_settings.model_copy(update={'journal': True})\n"
+        )
+        project.run("a", "b").expect_error(
+            "are not those of the session's sandboxes", "root conftest", passed=1, error=1
+        )
+        project.run("b", "a").expect_error("are not those of the session's sandboxes", passed=1, error=1)
+        project.run("b").expect(0, passed=1)
+
+    def test_a_sandbox_that_is_not_made_ready_is_nobodys_expectation(self, project: Project) -> None:
+        project.pytester.makeconftest(
+            """
+            import errno
+            from contextlib import contextmanager
+
+            import pytest
+            from pytest_erp_sandbox.pool import Pool
+
+            @pytest.fixture(autouse=True)
+            def full(monkeypatch):
+                @contextmanager
+                def rehearsal(*_):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                    yield
+                monkeypatch.setattr(Pool, "rehearsal", rehearsal)
+            """
+        )
+        project.pytester.makepyfile("import pytest\n@pytest.mark.xfail\ndef test_one(full, erp_sandbox): assert False")
+        project.run().expect_error("the sandbox was not made ready: [Errno 28] No space left", error=1)
+
 
 class TestOnce:
     def test_prod_is_asked_and_dumped_once_for_all_workers(self, project: Project, estate: BuiltEstate) -> None:

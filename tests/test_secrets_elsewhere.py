@@ -186,6 +186,19 @@ def test_logs_of_the_tests_themselves(project: Project, keys: Path, workers: tup
     assert found(keys.read_text().split(), log + run.text) == []
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["here", "a worker"])
+def test_what_comes_before_any_sandbox(project: Project, estate: BuiltEstate, workers: tuple[str, ...]) -> None:
+    dsn = estate.settings()["sandboxes"][0]["dsn"].get_secret_value()
+    project.pytester.makepyfile(
+        test_broken=f"raise RuntimeError({dsn!r})",
+        test_plain=f"import pytest\ndef test_expected(): pytest.xfail({dsn!r})\ndef test_fails(): assert not {dsn!r}",
+    )
+    run = project.run("--continue-on-collection-errors", "-rA", "--junitxml=report.xml", *workers)
+    assert run.outcomes == {"failed": 1, "xfailed": 1, "error": 1}, run.text
+    assert run.text.count("**********") > 3
+    assert found(estate.secrets(), run.text + (project.path / "report.xml").read_text()) == []
+
+
 @pytest.mark.parametrize("what", ["prod", "sandbox", "erp"])
 def test_failures_of_our_own(project: Project, estate: BuiltEstate, what: str) -> None:
     settings = estate.settings()

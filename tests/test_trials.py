@@ -205,6 +205,73 @@ class TestByDefaultAllHaveToPass:
         run = project.run("test_ddl.py").expect(0, passed=2)
         assert "changed in trials 1, 2: not all that was changed is known" in run.text
 
+    def test_what_is_expected_to_fail_and_passes_is_one_that_failed(self, project: Project) -> None:
+        project.pytester.makepyfile(
+            test_plain="""
+            import pytest
+
+            @pytest.mark.xfail(strict=True)
+            def test_one(erp_agent):
+                erp_agent("")
+
+            def test_two():
+                pass
+            """
+        )
+        run = project.run("test_plain.py", "--erp-sandbox-trials=2")
+        assert run.outcomes == {"failed": 2, "passed": 1}, run.text
+        assert "0 of 2 trials passed" in run.text
+
+    @pytest.mark.skipif(pytest.version_tuple < (9,), reason="subtests come with pytest 9")
+    def test_a_subtest_is_no_trial(self, project: Project) -> None:
+        project.pytester.makepyfile(
+            test_plain="""
+            def test_one(erp_agent, erp_sandbox_trial, subtests):
+                erp_agent("")
+                for number in range(3):
+                    with subtests.test(number=number):
+                        assert (erp_sandbox_trial, number) != (2, 1)
+            """
+        )
+        run = project.run("test_plain.py", FOUR, "--erp-sandbox-trials-required=0.5")
+        assert "3 of 4 trials passed" in run.text
+        assert "without a result" not in run.text
+
+    def test_an_attempt_that_is_made_again_does_not_count(self, project: Project) -> None:
+        # As pytest-rerunfailures does it.
+        project.pytester.makeconftest(
+            CONFTEST
+            + """
+import pytest
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        report.outcome = "rerun" if report.when == "call" else report.outcome
+        item.ihook.pytest_runtest_logreport(report=report)
+    item._initrequest()
+    runtestprotocol(item, nextitem=nextitem)
+    return True
+
+def pytest_report_teststatus(report):
+    return ("rerun", "R", "RERUN") if report.outcome == "rerun" else None
+"""
+        )
+        project.pytester.makepyfile(
+            test_plain="""
+            tries = []
+
+            def test_one(erp_agent, erp_sandbox):
+                erp_agent("")
+                tries.append(1)
+                assert len(tries) % 2 == 0
+            """
+        )
+        run = project.run("test_plain.py", "--erp-sandbox-trials=2")
+        assert run.code == 0, run.text
+        assert "2 of 2 trials passed" in run.text
+
 
 class TestWhereSomeMayFail:
     def test_they_are_tolerated(self, project: Project) -> None:

@@ -123,13 +123,21 @@ _RULES: Mapping[Part, Sequence[_Rule]] = {
         # Should somebody switch mails on again: there is no server to take them, nor PHP's own way.
         _Everywhere("MAIN_MAIL_SENDMODE", "smtps"),
         _Everywhere("MAIN_MAIL_SMTP_SERVER", _NOWHERE),
-        _constants("MAIN_MAIL_SENDMODE_.+", "smtps"),
         _constants("MAIN_MAIL_SMTP_SERVER_.+", _NOWHERE),
-        _constants("MAIN_MAIL_SMTPS_(ID|PW|OAUTH_SERVICE)(_.+)?|MAIN_SMS_SENDMODE"),
+        # Blank, a mailing's own way is the one above; it may have no server of its own.
+        _constants("MAIN_MAIL_SENDMODE_.+|MAIN_MAIL_SMTPS_(ID|PW|OAUTH_SERVICE)(_.+)?|MAIN_SMS_SENDMODE"),
     ),
     "cron": (_off("llx_cronjob"), _off("llx_cronjob", "processing"), _constants("CRON_KEY")),
-    # Dolibarr calls all of Zapier's, whatever their status.
-    "webhooks": (_off("llx_webhook_target"), _none("llx_zapier_hook")),
+    "webhooks": (
+        # Up to version 19, Dolibarr calls them whatever their status (its issue 29797), and all of Zapier's still.
+        _Rows(
+            "llx_webhook_target",
+            sql.SQL("status IS DISTINCT FROM 0 OR trigger_codes <> ''"),
+            sql.SQL("status = 0, trigger_codes = ''"),
+            needs=("status", "trigger_codes"),
+        ),
+        _none("llx_zapier_hook"),
+    ),
     "notifications": (_none("llx_notify_def"), _constants("NOTIFICATION_FIXEDEMAIL_.+")),
     "collectors": (
         _off("llx_emailcollector_emailcollector"),
@@ -155,7 +163,10 @@ _RULES: Mapping[Part, Sequence[_Rule]] = {
     "connectors": (
         _constants("LDAP_(SYNCHRO|CONTACT|MEMBER|MEMBER_TYPE)_ACTIVE", "0"),
         _constants("ADHERENT_USE_(MAILMAN|SPIP)|BLOCKEDLOG_USE_REMOTE_AUTHORITY", "0"),
-        _constants("LDAP_ADMIN_PASS|ADHERENT_MAILMAN_ADMIN_PASSWORD|ADHERENT_SPIP_PASS"),
+        _constants("LDAP_ADMIN_PASS|ADHERENT_MAILMAN_ADMIN(_PASSWORD|PW)|ADHERENT_SPIP_PASS"),
+        _constants("AI_API_(.+_)?(KEY|URL)|FTP_(SERVER|USER|PASSWORD)_[0-9]+|PRINTIPP_(HOST|USER|PASSWORD)"),
+        # Blank would be this machine's.
+        _constants("ASTERISK_HOST", _NOWHERE),
     ),
     "api-keys": (
         _Rows(

@@ -15,11 +15,14 @@ _QUOTING = re.compile(r"(DETAIL|CONTEXT):")
 _SHOWN = (
     (re.compile(r"((?:CONTEXT:\s+)?COPY [^,]*, \D*\d+(?:, column [^:]+)?)\b.*"), r"\1"),
     (re.compile(r"(DETAIL:\s+Failing row contains) .*"), r"\1 …"),
-    (re.compile(r"(DETAIL:\s+Key \(.*?\)=).*"), r"\1…"),
+    (re.compile(r"(DETAIL:\s+(?:Key|Partition key of the failing row contains) \(.*?\) ?=).*"), r"\1…"),
+    (re.compile(r"(CONTEXT:\s+SQL (?:statement|function)) .*"), r"\1 …"),
+    (re.compile(r"((?:Command was|STATEMENT|QUERY):\s+INSERT INTO \S+).*"), r"\1 …"),
+    (re.compile(r"(.*\binvalid input syntax for type [^:]+): .*"), r"\1"),
 )
-"""What is left of lines that are known to quote rows, in whatever language."""
+"""What is left of lines that are known to quote values, in whatever language their first words are."""
 
-_HARMLESS = re.compile(r"DETAIL:\s+(?!\s|Token ).*|CONTEXT:\s+(SQL (statement|function)|PL/pgSQL function) .*")
+_HARMLESS = re.compile(r"DETAIL:\s+(?!\s|Token ).*|CONTEXT:\s+PL/pgSQL function .*")
 """Those that are known to quote none, in English."""
 
 

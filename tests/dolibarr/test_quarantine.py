@@ -24,7 +24,7 @@ OPEN = {
     " UNION ALL SELECT 1 FROM llx_const WHERE name = 'MAIN_MAIL_SMTPS_PW' AND value <> ''",
     "cron": "SELECT 1 FROM llx_cronjob WHERE status = 1"
     " UNION ALL SELECT 1 FROM llx_const WHERE value = 'prod-cron-key-3c9e'",
-    "webhooks": "SELECT 1 FROM llx_webhook_target WHERE status = 1",
+    "webhooks": "SELECT 1 FROM llx_webhook_target WHERE status = 1 OR trigger_codes LIKE '%MODIFY%'",
     "notifications": "SELECT 1 FROM llx_notify_def UNION ALL SELECT 1 FROM llx_const"
     " WHERE name LIKE 'NOTIFICATION_FIXEDEMAIL%' AND value <> ''",
     "collectors": "SELECT 1 FROM llx_emailcollector_emailcollector WHERE status = 1 OR password LIKE 'prod%'",
@@ -32,7 +32,8 @@ OPEN = {
     " OR (name LIKE 'STRIPE_LIVE_%' AND value <> '') OR (name, value) = ('PAYPAL_API_SANDBOX', '0')",
     "oauth": "SELECT 1 FROM llx_oauth_token WHERE service LIKE 'Google%'"
     " UNION ALL SELECT 1 FROM llx_const WHERE value = 'prod-oauth-secret-5f'",
-    "connectors": "SELECT 1 FROM llx_const WHERE (name, value) = ('LDAP_SYNCHRO_ACTIVE', 'dolibarr2ldap')",
+    "connectors": "SELECT 1 FROM llx_const WHERE (name, value) = ('LDAP_SYNCHRO_ACTIVE', 'dolibarr2ldap')"
+    " OR value LIKE 'prod-connector%'",
     "api-keys": "SELECT 1 FROM llx_user WHERE api_key IS NOT NULL UNION ALL SELECT 1 FROM llx_oauth_token"
     " WHERE service = 'dolibarr_rest_api' UNION ALL SELECT 1 FROM llx_const"
     " WHERE value = 'prod-webservices-key-08' OR (name, value) = ('MAIN_MODULE_WEBSERVICES', '1')",
@@ -50,6 +51,9 @@ def copy(server: Server) -> Side:
         DEMO.joinpath("schema.sql").read_text() + DEMO.joinpath("data.sql").read_text(),
         "INSERT INTO llx_const (name, entity, value) VALUES ('LDAP_SYNCHRO_ACTIVE', 1, 'dolibarr2ldap'),"
         " ('MAIN_DISABLE_ALL_MAILS', 2, '0')",
+        "INSERT INTO llx_const (name, value) SELECT name, 'prod-connector' FROM unnest(ARRAY['AI_API_CUSTOM_URL',"
+        " 'AI_API_CHATGPT_KEY', 'FTP_SERVER_1', 'FTP_PASSWORD_12', 'PRINTIPP_HOST', 'ASTERISK_HOST',"
+        " 'ADHERENT_MAILMAN_ADMINPW']) AS name",
         "INSERT INTO llx_oauth_token (service, tokenstring, fk_user) VALUES ('dolibarr_rest_api', 'prod-key', 1)",
     )
     return side

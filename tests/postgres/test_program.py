@@ -81,6 +81,10 @@ ROWS = {
     "a token": 'ERROR:  no\nDETAIL:  Token "hush" is invalid.\nCONTEXT:  JSON data, line 1: hush',
     "a line": 'ERROR:  no\nCONTEXT:  COPY t2, line 3, column b: "hush\nDETAIL of hush"',
     "parameters": "ERROR:  no\nCONTEXT:  unnamed portal with parameters: $1 = 'hush'",
+    "a partition": "ERROR:  no\nDETAIL:  Partition key of the failing row contains (nom) = (hush).",
+    "a statement": "ERROR:  no\nCONTEXT:  SQL statement \"UPDATE t SET a = 'hush'\"\nPL/pgSQL function f() of hush",
+    "a command": "ERROR:  no\nCommand was: INSERT INTO public.t VALUES (1, 'hush');\nhush",
+    "a value": 'ERROR:  invalid input syntax for type integer: "hush"\nCONTEXT:  COPY t, line 1, column a: "hush"',
     "a German row": "FEHLER:  nein\nDETAIL:  Fehlgeschlagene Zeile enthält (1, hush).",
     "a German key": "FEHLER:  nein\nDETAIL:  Schlüssel »(api_key)=(hush)« existiert bereits.",
     "a German line": "FEHLER:  nein\nCONTEXT:  COPY t2, Zeile 3: »1 hush«",
@@ -104,7 +108,7 @@ def test_no_row_that_a_server_quotes_is_shown_in_any_language(case: str) -> None
 def test_what_quotes_no_row_is_shown() -> None:
     said = (
         "pg_restore: error: could not execute query: ERROR:  cannot drop table a\nDETAIL:  view b depends on table a\n"
-        'CONTEXT:  SQL statement "DROP TABLE a"\nPL/pgSQL function f() line 3 at SQL statement'
+        "CONTEXT:  PL/pgSQL function f() line 3 at SQL statement\nCommand was: CREATE TABLE b (\n    id integer"
     )
     with pytest.raises(PostgresError) as caught:
         run(python(f"print({said!r}, file=sys.stderr); sys.exit(3)"), {}, doing="work")
