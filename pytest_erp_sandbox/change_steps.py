@@ -129,6 +129,7 @@ def rows_changed_with(
     if number != wanted:
         _expect(False, f"there are {number} such rows, not {wanted}", erp_sandbox.changes())
     _expect(not values or not found.omitted, "there are more such rows than are compared", found)
+    _expect(not _is_unseen(found, table), f"not all that changed in {table} is known", found)
     erp_rehearsal.explained.update(map(_identity, these))
 
 
@@ -225,6 +226,12 @@ def _has(change: Change, values: Mapping[str, str]) -> bool:
 
 def _identity(change: Change) -> str:
     return f"{change.table} {change.kind} {change.key or change.after or change.before}"
+
+
+def _is_unseen(found: ChangeSet, table: str) -> bool:
+    """Whether the table was changed without the journal knowing how: as a whole, truncated, or dropped."""
+    named = re.compile(rf"(?<![\w]){re.escape(table)}(?![\w])")
+    return any(unseen.what in (table, "the journal") or named.search(unseen.reason) for unseen in found.unseen)
 
 
 def _counts(found: ChangeSet) -> dict[str, Counter[str]]:

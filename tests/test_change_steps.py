@@ -105,6 +105,15 @@ def test_what_is_too_much_to_compare_passes_for_nothing_else(project: Project) -
     ).expect_error("there are 1 such rows, not 0", "llx_societe changed, too", "there are 10050 such rows", failed=5)
 
 
+def test_of_a_table_that_was_emptied_unseen_nothing_is_said(project: Project) -> None:
+    project.pytester.makeconftest(MANY.replace("DELETE FROM llx_societe WHERE rowid = 11", "TRUNCATE llx_actioncomm"))
+    run_scenarios(
+        project,
+        AMOK + 'Then no rows were deleted from "llx_actioncomm"',
+        AMOK + "Then no third parties were deleted",
+    ).expect_error("not all that changed in llx_actioncomm is known", failed=1, passed=1)
+
+
 class TestExpectedChangeSets:
     def files(self, project: Project) -> list[Path]:
         return sorted((project.path / "steps.changes").glob("*"))

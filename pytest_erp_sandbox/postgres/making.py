@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 
+from ..errors import PostgresError
 from .amending import without_psqls
 from .lease import Lease
 from .program import LineWatcher, ask
@@ -27,11 +28,15 @@ def make_at_once(lease: Lease, scripts: Sequence[Sequence[str | Path]], options:
 
     Returns:
         Whether all of it was done; else nothing was, and pg_restore, which names the entry, will say why.
+
+    Raises:
+        PostgresError: a session was lost at its commit, and some of it may be there.
     """
     with ThreadPoolExecutor(len(scripts)) as pool:
         written = list(pool.map(lambda script: ask([*script, "--file=-"]), scripts))
         if any(script.returncode for script in written):
             return False
+        is_made = False
         try:
             with ExitStack() as stack:
                 sessions = [stack.enter_context(lease.at_work(options)) for _ in scripts]
@@ -41,7 +46,11 @@ def make_at_once(lease: Lease, scripts: Sequence[Sequence[str | Path]], options:
                 ]
                 for each in making:
                     each.result()
-        except psycopg.Error:
+                is_made = True
+        except psycopg.Error as error:
+            if is_made:
+                # A session was lost at its commit: others' may be done.
+                raise PostgresError(f"what was restored could not be committed: {str(error).strip()}") from error
             return False
     for script in written:
         for line in script.stderr.decode(errors="replace").splitlines():
