@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "ChangeSet", "Kind", "Redacted", "read_shown", "told"]
 
-_SECRET_NAMES = re.compile(r"passwo?r?d|key|token|secret|signature|(?:^|_)(?:pass|pwd?)(?:_|$)", re.IGNORECASE)
+_SECRET_NAMES = re.compile(r"passwo?r?d|key|token|secret|signature|(?:pass|pwd?)(?:_|$)", re.IGNORECASE)
 """What the name of a constant (``llx_const``) says when its value is one."""
 
 _ENCRYPTED = "dolcrypt:"

@@ -28,6 +28,8 @@ for _ in range(TURNS):
         break
     for tool_call in message["tool_calls"]:
         wanted = json.loads(tool_call["function"]["arguments"])
+        if ".." in wanted["path"]:
+            sys.exit(f"the model wants to leave the API: {wanted['path']}")
         said = erp.request(wanted["method"], api + wanted["path"].lstrip("/"), json=wanted.get("body"))
         result = f"{said.status_code} {said.text}"
         messages.append({"role": "tool", "tool_call_id": tool_call["id"], "content": result})

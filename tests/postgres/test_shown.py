@@ -62,6 +62,7 @@ def test_columns_tables_and_rows_that_are_named_are_left_out(sandbox: Journalled
         "MAIN_MAIL_SMTPS_PW",
         "MAIN_MAIL_SMTPS_PW_EMAILING",
         "LDAP_ADMIN_PASS",
+        "ADHERENT_MAILMAN_ADMINPW",
         "ADHERENT_MAILMAN_ADMIN_PASSWORD",
         "PAYPAL_API_SIGNATURE",
         "PAYBOX_HMAC_KEY",
