@@ -230,7 +230,7 @@ def _identity(change: Change) -> str:
 
 def _is_unseen(found: ChangeSet, table: str) -> bool:
     """Whether the table was changed without the journal knowing how: as a whole, truncated, or dropped."""
-    named = re.compile(rf"(?<![\w]){re.escape(table)}(?![\w])")
+    named = re.compile(rf"(?<!\w){re.escape(table)}(?!\w)")
     return any(unseen.what in (table, "the journal") or named.search(unseen.reason) for unseen in found.unseen)
 
 

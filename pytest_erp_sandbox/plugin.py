@@ -16,7 +16,7 @@ from .errors import AgentError, ErpSandboxError, SettingsError
 from .fixtures import *  # noqa: F403 - pytest finds a plugin's fixtures in its module
 from .record import LUGGAGE, Luggage, pack
 from .redaction import REDACTOR, Redactor
-from .run import ASKED, FAILED, REHEARSED, RUN, RUNNING, SETTINGS, worker_input
+from .run import ASKED, FAILED, REHEARSED, RUN, SETTINGS, worker_input
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -288,16 +288,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         del item.stash[REHEARSED]
     if ASKED in item.stash:
         del item.stash[ASKED]
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Know of what comes within a test."""
-    item.stash[RUNNING] = True
-    try:
-        return (yield)
-    finally:
-        del item.stash[RUNNING]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -24,7 +24,6 @@ __all__ = [
     "FAILED",
     "REHEARSED",
     "RUN",
-    "RUNNING",
     "SETTINGS",
     "TRIAL",
     "note",
@@ -45,9 +44,6 @@ FAILED = pytest.StashKey[bool]()
 
 REHEARSED: pytest.StashKey[Sandbox] = pytest.StashKey()
 """On a test: its sandbox."""
-
-RUNNING = pytest.StashKey[bool]()
-"""On a test: there while it runs, its setup and its end not among that."""
 
 ASKED: pytest.StashKey[list[Asked]] = pytest.StashKey()
 """On a test: what its agent was asked and answered, in that order; without secrets."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import AgentProcessError, ErpSandboxError
-from .run import FAILED, REHEARSED, RUNNING, TRIAL, note, worker_input
+from .run import FAILED, REHEARSED, TRIAL, note, worker_input
 from .scenarios import fixtures_asked_for, tags
 from .tally import Outcome, Tally, Trial, pass_hat
 
@@ -69,6 +69,7 @@ class Trials:
         self._config = config
         self._settings = settings
         self._reports = not worker_input(config)
+        self._is_running = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -107,13 +108,22 @@ class Trials:
             item.stash[PLANNED] = planned[group_of(item)]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """Know whether a test is still running."""
+        self._is_running = True
+        try:
+            return (yield)
+        finally:
+            self._is_running = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Send a trial's result with its report; tolerate a failure, for now, where some may fail."""
         report = yield
         # A subtest's report comes while its test runs.
-        if report.when == "call" and TRIAL in item.stash and RUNNING not in item.stash:
+        if report.when == "call" and TRIAL in item.stash and not self._is_running:
             trial = self._trial(item, call, report)
             report.erp_sandbox_trial = {  # type: ignore[attr-defined]
                 "group": group_of(item),

@@ -213,7 +213,7 @@ def impose_quarantine(connection: SandboxConnection, parts: Collection[Part]) ->
     Returns:
         How many rows each part changed, by its name.
     """
-    known = _known_rules(connection, parts)
+    known = _known_rules(_columns(connection, parts), parts)
     return {part: sum(rule.impose(connection) for rule in rules) for part, rules in known.items()}
 
 
@@ -229,9 +229,10 @@ def check_quarantine(connection: SandboxConnection, parts: Collection[Part], *, 
     Raises:
         QuarantineError: something in there knows the way out; the message says how many rows of what.
     """
-    if parts and not columns_of(connection, [CONSTANTS])[CONSTANTS]:
+    there = _columns(connection, parts)
+    if parts and not there[CONSTANTS]:
         raise unknown(name)
-    known = [(part, rule) for part, rules in _known_rules(connection, parts).items() for rule in rules]
+    known = [(part, rule) for part, rules in _known_rules(there, parts).items() for rule in rules]
     # All at once: to ask takes longer than to count.
     queries = sql.SQL(", ").join(sql.SQL("({})").format(rule.breaches()) for _, rule in known)
     counts = connection.execute(sql.SQL("SELECT {}").format(queries), {"agent": agent}).fetchone()
@@ -263,9 +264,13 @@ def in_words(counts: Mapping[str, int]) -> str:
     return "quarantined, in rows: " + ", ".join(f"{part} {count}" for part, count in counts.items())
 
 
-def _known_rules(connection: SandboxConnection, parts: Collection[Part]) -> dict[Part, list[_Rule]]:
-    """The rules of these parts that mean something to this Dolibarr."""
-    there = columns_of(connection, tables_of_quarantine(parts))
+def _columns(connection: SandboxConnection, parts: Collection[Part]) -> Mapping[str, frozenset[str]]:
+    """What this Dolibarr has of the tables that matter."""
+    return columns_of(connection, tables_of_quarantine(parts) | {CONSTANTS})
+
+
+def _known_rules(there: Mapping[str, frozenset[str]], parts: Collection[Part]) -> dict[Part, list[_Rule]]:
+    """The rules of these parts that mean something to a Dolibarr with these columns, by table."""
     return {
         part: [rule for rule in _RULES[part] if there[rule.table] and there[rule.table].issuperset(rule.needs)]
         for part in PARTS

@@ -68,7 +68,8 @@ _SHARED = {
 _LOOKED_UP = ("options", "connect_timeout")
 
 # What a database or a login may have set otherwise. Ending sessions needs the login's own identity; names are compared;
-# our statements have backslashes in strings; and a transaction has to see what others have done since it began.
+# our statements have backslashes in strings; and a transaction has to see what others have done since it began. Said
+# once connected: as options of the session, a pooler in session mode would refuse them.
 _ALIKE = """
 SET ROLE NONE;
 SET quote_all_identifiers = off;
