@@ -131,8 +131,6 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
     insertion || old_lines AS old_rows, insertion || new_lines AS new_rows,
     insertion || old_lines || ' UNION ALL ' || new_lines AS both_rows,
     k, CASE WHEN own IS NULL THEN k_of_text ELSE k_of_own END AS k_values, match, is_there, is_lost,
-    -- What tells a row that was found by its key: in one table, quicker than the key does.
-    CASE relkind WHEN 'p' THEN match ELSE 't.ctid = plan.spot' END AS again,
     columns, of_t AS t_columns, CASE WHEN own IS NULL THEN of_text ELSE of_own END AS old_columns,
     -- A table of nothing but an identity: there is nothing to set, and setting nothing is not a statement.
     coalesce(CASE WHEN own IS NULL THEN set_to_text ELSE set_to_own END, quoted || ' = DEFAULT') AS assignments,

@@ -210,8 +210,8 @@ MUTANTS = {
         "journal.sql", "['pg_trigger', 'oid', 'tgrelid NOT IN ' || temporary],", "", "pair"
     ),
     "tables are not looked at": Mutant("journal.sql", "['pg_class', 'oid', 'oid NOT IN ' || temporary],", "", "pair"),
-    "the last image counts": Mutant("undo_keyed.sql", "ORDER BY entry.call)", "ORDER BY entry.call DESC)", "pair"),
-    "what is there was there": Mutant("undo_keyed.sql", "::int - plan.net AS", "::int AS", "pair"),
+    "the last image counts": Mutant("undo_keyed.sql", "entry.call\n", "entry.call DESC\n", "pair"),
+    "what came is not counted": Mutant("undo_keyed.sql", "WHEN is_new THEN 1", "WHEN is_new THEN 0", "pair"),
     "statements within statements are not doubted": Mutant("journal.sql", "bool_or(calls.nested)", "false", "thing"),
     "what foreign keys write is not doubted": Mutant(
         "journal_tables.sql", "coalesce(obeys, false) AS obeys", "false AS obeys", "child"
