@@ -170,11 +170,11 @@ def _read(
     unseen = list(_unseen_as_a_whole(connection))
     redefined = _redefined(connection)
     for table in read_pieces(connection, "relation IN (SELECT relation FROM erp_sandbox_journal.calls)"):
-        name = shown_name(str(table["name"]))
+        name = shown_name(table["name"])
         if tables is not None and name not in tables:
             continue
         if table["obstacle"] is not None:
-            unseen.append(Unseen(name, str(table["obstacle"])))
+            unseen.append(Unseen(name, table["obstacle"]))
         elif table["relation"] in redefined:
             unseen.append(Unseen(name, "it was dropped or rewritten, or columns that it had were defined anew"))
         elif connection.execute("SELECT erp_sandbox_journal.doubts(%s)", [table["relation"]]).fetchone() != (0,):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
@@ -149,14 +149,15 @@ def _watch(connection: SandboxConnection) -> None:
     connection.execute(query(__package__, "journal_tables.sql"))
     tables = read_pieces(connection)
     watched = [table for table in tables if table["obstacle"] is None]
-    writers = {str(table["writer"]): _writer(table) for table in watched}
+    # Tables that are noted alike have one in common.
+    writers = {table["writer"]: table for table in watched}
     # In one script for all.
     connection.execute(
         sql.SQL(";\n").join(
             [
                 sql.SQL("ALTER TABLE erp_sandbox_journal.tables ADD PRIMARY KEY (relation)"),
                 *(fill("journal_own.sql", table) for table in watched if table["own"]),
-                *writers.values(),
+                *map(_writer, writers.values()),
                 *(fill("journal_triggers.sql", table) for table in watched),
                 *(_entangled(table) if table["entangled"] else _undo_function(table) for table in watched),
                 *(fill("journal_mark.sql", table) for table in tables if table["obstacle"]),
@@ -173,12 +174,12 @@ def _writer(table: Pieces) -> Piece:
 
 def _undo_function(table: Pieces) -> Piece:
     """The function that undoes one table's rows; for those that need not be undone together with others'."""
-    body = fill("undo.sql", _undo(table))
+    template, parts = "undo.sql", _undo(table)
     if _form(table) == "keyed" and (
         table["spares_triggers"] or (table["may_have_to_replace"] and table["may_replace"])
     ):
-        body = fill("undo_or_replace.sql", {**_undo(table), **_undo(table, replace=True)})
-    return fill("undo_function.sql", table, body=_literal(body))
+        template, parts = "undo_or_replace.sql", {**parts, **_undo(table, replace=True)}
+    return fill("undo_function.sql", table, body=_literal(fill(template, parts)))
 
 
 def _entangled(table: Pieces) -> Piece:
@@ -221,13 +222,12 @@ class Piece(sql.Composable):
         return self._text.encode(connection.info.encoding if connection else "utf-8")
 
 
-def read_pieces(connection: SandboxConnection, where: LiteralString = "true") -> list[Pieces]:
+def read_pieces(connection: SandboxConnection, where: LiteralString = "true") -> Sequence[Pieces]:
     """The journalled tables, or those of them that the condition is true of."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
+        return cursor.execute(
             sql.SQL("SELECT * FROM erp_sandbox_journal.tables WHERE {} ORDER BY name").format(sql.SQL(where))
         ).fetchall()
-    return [{name: Piece(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
 
 
 def fill(name: str, table: Pieces, **more: str) -> Piece:
