@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .postgres.inventory import OwnedCount
     from .progress import Progress
     from .settings import SandboxSettings, Settings
+    from .status import SandboxStatus
 
 __all__ = ["main"]
 
@@ -37,6 +39,9 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="As JSON, for pr
 def main() -> None:
     """Run the command; what went wrong is said in a sentence, without a traceback."""
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(128 + signal.SIGTERM))
+    # Whatever the terminal's encoding: names of prod's are in any language.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # Not click's own way with Ctrl-C, which is exit code 1: a shell expects the signal's.
         cli(standalone_mode=False)
@@ -198,6 +203,8 @@ def sync_documents(call: _Call, name: str | None) -> None:
 @click.pass_obj
 def recover(call: _Call) -> None:
     """Put back what a killed run has left: ERPs that are scaled to 0, toolbox pods and their Secrets."""
+    from psycopg import Error
+
     from .reach import erp_up, toolboxes_removed
 
     failures = 0
@@ -207,7 +214,7 @@ def recover(call: _Call) -> None:
                 # With the lease, so that no run is disturbed that is alive.
                 with _leased(place, settings):
                     replicas = erp_up(settings, place, call.progress.say)
-            except ErpSandboxError as error:
+            except (ErpSandboxError, Error) as error:
                 failures += 1
                 click.echo(f"{place.name}: {error}", err=True)
             else:
@@ -236,7 +243,7 @@ def reset(call: _Call, name: str | None, dry_run: bool, as_json: bool) -> None:
     """
     from .tables import table_of_what_goes
 
-    with call.settings() as settings:
+    with call.settings(but_for_prod=dry_run) as settings:
         places = settings.all_sandboxes if name is None else [_one(settings, name)]
         if dry_run:
             if as_json:
@@ -271,7 +278,7 @@ def changes(call: _Call, name: str | None, table: str | None, kind: Kind | None,
     from .changes import read_shown, told
     from .plain import plain_changes
 
-    with call.settings() as settings:
+    with call.settings(but_for_prod=True) as settings:
         places = settings.all_sandboxes if name is None else [_one(settings, name)]
         by_sandbox = {}
         for place in places:
@@ -308,7 +315,7 @@ def status(call: _Call, encrypted: bool, as_json: bool) -> None:
         cache = _cache(settings)
         entries = cache.entries()
         unusable = cache.unusable()
-        secrets = list(_encrypted(settings)) if encrypted else None
+        secrets = _encrypted(settings, sandboxes) if encrypted else None
     if as_json:
         also = {} if secrets is None else {"encrypted": secrets}
         _print_json(
@@ -531,15 +538,26 @@ def _what_goes(place: SandboxSettings) -> list[OwnedCount]:
         return summarize(taken_by_wipe(connection, place.role))
 
 
-def _encrypted(settings: Settings) -> Iterator[dict[str, Any]]:
+def _encrypted(settings: Settings, sandboxes: Sequence[SandboxStatus]) -> list[dict[str, Any]]:
+    """What prod has encrypted, of the sandboxes without an error; where that cannot be read, it is their error."""
+    from psycopg import Error
+
     from .dolibarr.encrypted import read_encrypted
     from .pool import unique_id_in_front
     from .postgres.connection import as_owner
 
-    for place in settings.all_sandboxes:
-        with place.database().connect() as connection, as_owner(connection, place.role):
-            for found in read_encrypted(connection, unique_id_in_front(place)):
-                yield {"sandbox": place.name, **asdict(found)}
+    found: list[dict[str, Any]] = []
+    for place, status in zip(settings.all_sandboxes, sandboxes, strict=True):
+        if status["error"]:
+            continue
+        try:
+            with place.database().connect() as connection, as_owner(connection, place.role):
+                secrets = list(read_encrypted(connection, unique_id_in_front(place)))
+        except (ErpSandboxError, Error) as error:
+            status["error"] = f"what is encrypted cannot be read: {error}"
+        else:
+            found += [{"sandbox": place.name, **asdict(each)} for each in secrets]
+    return found
 
 
 def _quiet(_said: str) -> None:
@@ -547,10 +565,11 @@ def _quiet(_said: str) -> None:
 
 
 def _print_json(data: object) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(data, indent=2))
 
 
 def _show(table: Table) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    # Names, and values of prod's, are no markup.
+    Console(markup=False, emoji=False).print(table)

@@ -26,6 +26,7 @@ from .settings import (
     SandboxSettings,
     Settings,
     Table,
+    absolute,
 )
 
 __all__ = ["load_settings"]
@@ -202,11 +203,8 @@ def _known_keys(path: Sequence[str]) -> list[str]:
 
 
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
-    def absolute(path: Path) -> Path:
-        return folder / path.expanduser()
-
     def with_absolute(table: _AnyTable, *keys: str) -> _AnyTable:
-        return table.model_copy(update={key: absolute(path) for key in keys if (path := getattr(table, key))})
+        return table.model_copy(update={key: absolute(path, folder) for key in keys if (path := getattr(table, key))})
 
     def absolute_place(place: SandboxSettings) -> SandboxSettings:
         return with_absolute(place, "credentials").model_copy(
@@ -215,15 +213,15 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
 
     update: dict[str, object] = {
         "golden": with_absolute(settings.golden, "path").model_copy(
-            update={"prepare": tuple(absolute(path) for path in settings.golden.prepare)}
+            update={"prepare": tuple(absolute(path, folder) for path in settings.golden.prepare)}
         ),
         "prod": with_absolute(settings.prod, "dump", "credentials"),
         "cluster": with_absolute(settings.cluster, "kubeconfig"),
         "agent": settings.agent.located(folder),
-        "report": tuple(map(absolute, settings.report)),
+        "report": tuple(absolute(path, folder) for path in settings.report),
         "sandboxes": tuple(map(absolute_place, settings.sandboxes)),
         "sandbox": None if settings.sandbox is None else absolute_place(settings.sandbox),
     }
     if settings.programs is not None:
-        update["programs"] = absolute(settings.programs)
+        update["programs"] = absolute(settings.programs, folder)
     return settings.model_copy(update=update)

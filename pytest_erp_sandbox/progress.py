@@ -103,7 +103,10 @@ class Live(Progress):
         from rich.progress import Progress as Bar
         from rich.progress import SpinnerColumn, TextColumn
 
-        columns = SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[state]}", markup=False)
+        columns = (
+            SpinnerColumn(),
+            *(TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}")),
+        )
         with self._uncovered(), Bar(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(f"{doing} …", total=None, state="")
             yield lambda state: bar.update(task, state=state)

@@ -88,7 +88,7 @@ def reached(
     Args:
         settings: as they were read.
         on_trouble: is told why a port-forward could not lead a connection on.
-        but_for_prod: whether prod is left alone.
+        but_for_prod: whether prod is left alone, as it is where nothing is refreshed.
 
     Raises:
         ClusterError: a Secret cannot be read, or a port not be forwarded to; where a right is missing, it says which.
@@ -103,7 +103,9 @@ def reached(
                     error.hint = in_roles(lacking_rules(settings)) or error.hint
                 raise
 
-        update: dict[str, object] = {} if but_for_prod else {"prod": reach(settings.prod, "prod")}
+        update: dict[str, object] = {}
+        if not but_for_prod and settings.refresh != "never":
+            update["prod"] = reach(settings.prod, "prod")
         if settings.sandbox is not None:
             update["sandbox"] = reach(settings.sandbox, settings.sandbox.name)
         update["sandboxes"] = tuple(reach(place, place.name) for place in settings.sandboxes)

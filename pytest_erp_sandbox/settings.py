@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .dolibarr.parts import PARTS, Part
+from .errors import SettingsError
 
 if TYPE_CHECKING:
     from .postgres.connection import Address, Login, ProdDatabase, SandboxDatabase
@@ -48,13 +49,28 @@ PREFIX = "ERP_SANDBOX_"
 _UNITS = {"ms": "milliseconds", "s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "days"}
 
 
+def absolute(path: Path, folder: Path) -> Path:
+    """Where a path leads to that was written in ``folder``; ``~`` is a home.
+
+    Raises:
+        SettingsError: it is the home of nobody who is known here.
+    """
+    try:
+        return folder / path.expanduser()
+    except RuntimeError:
+        raise SettingsError(f"{path}: there is no such home folder") from None
+
+
 def _duration(value: object) -> object:
     """Read ``90s``, ``15min``, ``24h``, ``7d``, as PostgreSQL's own settings are written."""
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)\s*", value)
         if match is None:
             raise ValueError("a duration is a number and a unit: ms, s, min, h or d, such as 24h")
-        return timedelta(**{_UNITS[match[2]]: float(match[1])})
+        try:
+            return timedelta(**{_UNITS[match[2]]: float(match[1])})
+        except OverflowError:
+            raise ValueError("that is longer than time is counted here") from None
     if isinstance(value, int | float):
         raise ValueError('a duration needs a unit: ms, s, min, h or d, such as "24h"')  # noqa: TRY004 - pydantic's way
     return value
@@ -213,7 +229,7 @@ class ProdSettings(_DatabaseSettings):
 
         if self.dsn is None:
             return None
-        milliseconds = int(self.lock_wait_timeout.total_seconds() * 1000)
+        milliseconds = max(1, int(self.lock_wait_timeout.total_seconds() * 1000))  # 0 would be for ever
         return ProdDatabase(
             self.dsn,
             "prod.dsn",
@@ -364,7 +380,7 @@ class AgentSettings(Table):
         """The same, with ``folder`` in the command."""
         command = [part.replace("{project}", str(folder)) for part in self.command]
         if command and "/" in command[0]:
-            command[0] = str(folder / Path(command[0]).expanduser())
+            command[0] = str(absolute(Path(command[0]), folder))
         return self.model_copy(update={"command": tuple(command)})
 
 

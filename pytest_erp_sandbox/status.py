@@ -32,7 +32,7 @@ class SandboxStatus(TypedDict):
     drift: PlainChanges | None
     """What is not as in the baseline, in counts; None where that is not journalled."""
     error: str
-    """Why it cannot be reached; else empty."""
+    """Why it cannot be reached, or what was asked for not be read; else empty."""
 
 
 def sandbox_status(place: SandboxSettings, changes: ChangesSettings) -> SandboxStatus:

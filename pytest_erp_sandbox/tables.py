@@ -31,7 +31,7 @@ def table_of_sandboxes(sandboxes: Sequence[SandboxStatus]) -> Table:
     """Sandboxes: what they hold, and who has them."""
     table = _table("sandboxes", "database", "adopted", "baseline", "drift", "in use by", first="sandbox")
     for each in sandboxes:
-        if each["error"]:
+        if each["adopted"] is None:
             table.add_row(each["name"], each["database"], "?", "?", "?", "?")
             continue
         baseline = each["golden"] or ("none: not reset yet, or cut off" if each["adopted"] else "-")

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from pytest_erp_sandbox.command import _only
+from pytest_erp_sandbox.command import _only, _show
 from pytest_erp_sandbox.demo.estate import PROD_DATABASE
 from pytest_erp_sandbox.postgres.adoption import is_adopted
 from pytest_erp_sandbox.settings import Settings
+from pytest_erp_sandbox.tables import table_of_encrypted
 
 from .estates import BuiltEstate, Project
 from .postgres.pairs import eventually
@@ -121,14 +122,45 @@ def test_adopt_shows_what_is_there_and_asks(
             assert is_adopted(connection) is adopted
 
 
-def test_status_is_shown_although_a_sandbox_cannot_be_reached(project: Project, estate: BuiltEstate) -> None:
+@pytest.mark.parametrize("options", [(), ("--encrypted",)], ids=["status", "status --encrypted"])
+def test_status_is_shown_although_a_sandbox_cannot_be_reached(
+    project: Project, estate: BuiltEstate, options: tuple[str, ...]
+) -> None:
     settings = estate.settings(0, 1)
     settings["sandboxes"][1]["dsn"] = "postgresql://nobody@127.0.0.1:1/nothing"
     project.configure(settings)
-    done = project.command("status")
+    done = project.command("status", *options)
     assert done.returncode == 0, done.stderr
     assert "erp-sandbox " in done.stdout
     assert "cannot connect" in " ".join(done.stdout.split())
+
+
+def test_what_cannot_be_read_of_a_sandbox_is_said_beside_its_status(project: Project, estate: BuiltEstate) -> None:
+    settings = estate.settings()
+    settings["sandboxes"][0]["role"] = "misspelt"
+    project.configure(settings)
+    done = project.command("status", "--encrypted")
+    assert done.returncode == 0, done.stderr
+    assert 'what is encrypted cannot be read: role "misspelt" does not exist' in " ".join(done.stdout.split())
+
+
+def test_names_of_prod_s_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    _show(table_of_encrypted([{"where": "llx_const.value A[red]B[/x]", "sandbox": ":x:", "rows": 1, "unreadable": 1}]))
+    shown = capsys.readouterr().out
+    assert "llx_const.value A[red]B[/x]" in shown
+    assert ":x:" in shown
+
+
+def test_a_terminal_of_another_encoding_is_shown_what_it_can_show(project: Project, estate: BuiltEstate) -> None:
+    project.configure(estate.settings(journal=True))
+    assert project.command("reset").returncode == 0
+    with connect(estate.admin(0)) as connection:
+        connection.execute("INSERT INTO llx_product (ref, label) VALUES ('plain', 'Ło')")
+    done = project.command("changes", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0, done.stderr
+    assert "'\\u0141o'" in done.stdout
+    (changes,) = json.loads(project.command("changes", "--json", PYTHONIOENCODING="latin-1").stdout).values()
+    assert changes["tables"][0]["rows"][0]["after"]["label"] == "Ło"
 
 
 def test_forget_removes_the_golden_dumps_that_are_named(project: Project, estate: BuiltEstate) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -12,7 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from pytest_erp_sandbox import PostgresError, SettingsError
+from pytest_erp_sandbox import ClusterError, PostgresError, SettingsError
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.loading import load_settings
 from pytest_erp_sandbox.postgres.program import run
@@ -59,6 +60,21 @@ def settings(server: Server, tmp_path: Path) -> Settings:
     loaded = load_settings(tmp_path)
     assert loaded is not None
     return loaded
+
+
+def test_where_nothing_is_refreshed_prod_s_credentials_are_not_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "erp-sandbox.toml"
+    text = (
+        'prod = { dsn = "host=prod dbname=erp", credentials = "not-there" }\nsandbox.dsn = "host=sandbox dbname=erp"\n'
+    )
+    for refresh in ("auto", "never"):
+        file.write_text(f'refresh = "{refresh}"\n{text}')
+        loaded = load_settings(tmp_path)
+        assert loaded is not None
+        with ExitStack() as stack:
+            if refresh == "auto":
+                stack.enter_context(pytest.raises(ClusterError, match="not-there"))
+            assert stack.enter_context(reached(loaded, print)).prod == loaded.prod
 
 
 def user_of(connection: psycopg.Connection[tuple[object, ...]]) -> object:

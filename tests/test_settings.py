@@ -38,6 +38,12 @@ def refusal(folder: Path, text: str, **overrides: object) -> str:
     return str(refused.value)
 
 
+def test_longer_than_time_is_counted_and_homes_of_nobody_are_refused(tmp_path: Path) -> None:
+    assert "lease-timeout" in refusal(tmp_path, PAIR, lease_timeout="99999999999999d")
+    assert "~nobody-here/cache" in refusal(tmp_path, f'{PAIR}[golden]\npath = "~nobody-here/cache"')
+    assert "~nobody-here/agent" in refusal(tmp_path, f'{PAIR}[agent]\ncommand = ["~nobody-here/agent"]')
+
+
 def test_without_any_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "pytest-erp-sandbox-user"\n')
     monkeypatch.setenv("ERP_SANDBOX_TEST_ANYTHING", "the test suite's own")

@@ -23,6 +23,7 @@ from psycopg.types.datetime import (
 )
 
 from ..errors import PostgresError
+from .blockers import blockers
 from .connection import SandboxConnection, as_owner
 from .journal import Pieces, fill, journalled_baseline, read_pieces, shown_name
 
@@ -138,7 +139,7 @@ def read_changes(
         view: what is to be kept of a change; None where it is none, and is not counted.
 
     Raises:
-        PostgresError: there is no journal, or the server refused.
+        PostgresError: there is no journal, others have locked a table for 5 s, or the server refused.
     """
     try:
         if journalled_baseline(connection, role) is None:
@@ -151,9 +152,17 @@ def read_changes(
             connection.execute(
                 "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
                 " SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL array_nulls = on;"
-                " SET LOCAL extra_float_digits = 1; SET LOCAL lc_monetary = 'C'; SET LOCAL row_security = off"
+                " SET LOCAL extra_float_digits = 1; SET LOCAL lc_monetary = 'C'; SET LOCAL row_security = off;"
+                # The test itself may hold what it waits for, until this has ended.
+                " SET LOCAL lock_timeout = '5s'"
             )
             return _read(connection, tables, limit, each, view)
+    except psycopg.errors.LockNotAvailable:
+        named = "".join(f"\n  {who}" for who in blockers(connection, "AccessExclusiveLock"))
+        raise PostgresError(
+            f"what was changed cannot be read: others have locked tables for themselves{named}",
+            hint="End their transactions: of DDL, or LOCK TABLE.",
+        ) from None
     except psycopg.Error as error:
         raise PostgresError(f"what was changed cannot be read: {str(error).strip()}") from None
 

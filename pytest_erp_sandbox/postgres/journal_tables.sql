@@ -77,15 +77,16 @@ WITH candidate AS MATERIALIZED (
     WHERE attnum > 0 AND NOT attisdropped AND attgenerated = ''
     GROUP BY candidate.oid
 ), foreign_keys AS (
-    SELECT oid, bool_or(NOT condeferrable OR confdeltype <> 'a' OR confupdtype <> 'a') AS entangled,
+    SELECT side_of AS oid, bool_or(NOT condeferrable OR confdeltype <> 'a' OR confupdtype <> 'a') AS entangled,
         bool_or(side = 'referenced' AND confdeltype <> 'a') AS acts,
-        bool_or(side = 'referencing' AND (confdeltype NOT IN ('a', 'r') OR confupdtype NOT IN ('a', 'r'))) AS obeys
+        bool_or(side = 'referencing' AND writes) AS obeys,
+        bool_or(side = 'referenced' AND writes AND NOT convalidated) AS endangers
     FROM (
-        SELECT conrelid AS oid, 'referencing' AS side, condeferrable, confdeltype, confupdtype
-        FROM pg_constraint WHERE contype = 'f'
-        UNION ALL SELECT confrelid, 'referenced', condeferrable, confdeltype, confupdtype
-        FROM pg_constraint WHERE contype = 'f'
-    ) AS sides GROUP BY oid
+        SELECT confdeltype NOT IN ('a', 'r') OR confupdtype NOT IN ('a', 'r') AS writes, *
+        FROM pg_constraint
+        CROSS JOIN LATERAL (VALUES (conrelid, 'referencing'), (confrelid, 'referenced')) AS sides (side_of, side)
+        WHERE contype = 'f'
+    ) AS foreign_key GROUP BY side_of
 ), unique_too AS (
     SELECT DISTINCT indrelid AS oid FROM pg_index LEFT JOIN key ON key.oid = indrelid
     WHERE (indisunique OR indisexclusion) AND pg_index.indexrelid IS DISTINCT FROM key.indexrelid
@@ -159,12 +160,13 @@ CROSS JOIN LATERAL (
         WHEN relkind = 'p' AND key_pieces.oid IS NULL THEN 'it is partitioned and has no key'
         WHEN tree.has_triggers THEN 'it is partitioned and has triggers'
         WHEN tree.is_unusual THEN 'it has unusual partitions'
+        WHEN endangers THEN 'a foreign key acts upon rows that refer to it, and was never validated'
         WHEN has_fixed_identity AND acts THEN 'its identity cannot be set, nor its rows be deleted for a moment'
         WHEN column_pieces.oid IS NULL THEN 'it has no columns'
     END
 ) AS obstacles (obstacle)
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN key_pieces.oid IS NOT NULL AND is_large AND column_pieces.is_plain
+    SELECT CASE WHEN obstacle IS NULL AND key_pieces.oid IS NOT NULL AND is_large AND column_pieces.is_plain
         THEN 'erp_sandbox_journal.rows_' || candidate.oid END
 ) AS journals (own)
 -- Columns may get other names, and go: what rows no longer have is found one level further out, where it is NULL. To

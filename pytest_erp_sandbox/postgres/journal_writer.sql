@@ -8,7 +8,8 @@ DECLARE
     lines bigint := 0;
 BEGIN
     IF current_setting('erp_sandbox.rewinding', true) = pg_current_xact_id_if_assigned()::text THEN
-        -- Below another trigger it is not one of the undo's own statements, but what a foreign key made of one.
+        -- Below another trigger it is not one of the undo's own statements, but what a user's trigger made of one: of a
+        -- table that a foreign key acts upon, and in which there is nothing to undo.
         IF pg_trigger_depth() > 1 THEN
             IF TG_OP = 'INSERT' THEN
                 is_affected := EXISTS (SELECT FROM new_rows);

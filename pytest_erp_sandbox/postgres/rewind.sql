@@ -158,15 +158,12 @@ BEGIN
         FROM pg_trigger
         JOIN (
             SELECT relation, bool_or(operation <> 'I') AS has_old, bool_or(operation <> 'D') AS has_new,
-                bool_or(operation = 'U') AS has_both,
-                sum(lines) > 1000
-                    AND relation NOT IN (SELECT relation FROM erp_sandbox_journal.tables WHERE obeys) AS is_bulk
+                bool_or(operation = 'U') AS has_both
             FROM erp_sandbox_journal.calls WHERE relation <> ALL (replaced) GROUP BY relation
         ) AS written ON written.relation = tgrelid
         WHERE NOT tgisinternal AND tgrelid = ANY (dirty)
             AND tgenabled IN ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END)
-            -- The journal's own do nothing: yet being handed many rows takes time.
-            AND (is_bulk OR tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}'))
+            AND tgname <> ALL ('{erp_sandbox_insert,erp_sandbox_update,erp_sandbox_delete}')
             AND tgtype & 28 > 0
             -- Those for each statement fire even if there is no row.
             AND (has_both OR (has_old AND has_new) OR (has_old AND tgtype & 4 > 0) OR (has_new AND tgtype & 8 > 0)

@@ -124,6 +124,10 @@ def connection_is_direct(side: AnySide) -> Verdict:
         if not are_separate(own, other):
             return failure("a pooler in transaction mode is in between: sessions share server processes", remedy)
     if not has_own_backend(own):
+        if isinstance(side, SandboxSide):
+            return failure(
+                "a pooler is in between: whoever has leased the sandbox is known by its server process", remedy
+            )
         return warning("a pooler is in between; it keeps each session to one server process", remedy)
     return ok("each session has a server process of its own")
 

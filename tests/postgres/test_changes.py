@@ -57,6 +57,16 @@ def test_rows_have_what_they_were_and_what_they_are_in_python_s_types(sandbox: J
     assert inserted.after == {"amount": Decimal("1.5"), "born": None, "tags": None, "name": "new", "rowid": 6}
 
 
+def test_who_has_locked_a_changed_table_for_himself_is_named(sandbox: JournalledSandbox) -> None:
+    sandbox.happen("UPDATE party SET name = 'x'")
+    with sandbox.application() as application:
+        application.execute("BEGIN; LOCK TABLE party")
+        pid = application.info.backend_pid
+        with pytest.raises(PostgresError, match=rf"others have locked tables for themselves\n  pid {pid}, "):
+            read_changes(sandbox.connection, ROLE)
+    assert len(changes(sandbox)) == 5
+
+
 def test_what_was_changed_back_is_not_a_change(sandbox: JournalledSandbox) -> None:
     sandbox.happen(
         "UPDATE party SET name = 'x' WHERE rowid = 1",

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import ClusterError, PostgresError
-from pytest_erp_sandbox.postgres.changes import read_changes
+from pytest_erp_sandbox.postgres.changes import Unseen, read_changes
 from pytest_erp_sandbox.postgres.connection import SandboxConnection, as_owner
 from pytest_erp_sandbox.postgres.inventory import lost_by_wipe
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal, journalled_baseline
@@ -240,7 +240,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         f"{PARTIES}; {TOUCHED}; INSERT INTO party (name) SELECT 'more' FROM generate_series(1, 300)",
         ["UPDATE party SET name = 'x'", "DELETE FROM party WHERE rowid > 300"],
     ),
-    "so many rows that the journal's own triggers are switched off": (
+    "many rows, and foreign keys that act": (
         f"{PARTIES}; {TOUCHED}; INSERT INTO party (name) SELECT 'more' FROM generate_series(1, 1200);"
         "CREATE TABLE child (id int PRIMARY KEY, party int REFERENCES party ON DELETE CASCADE);"
         "INSERT INTO child SELECT rowid, rowid FROM party",
@@ -555,6 +555,21 @@ def test_an_application_s_temporary_tables_do_not_matter(sandbox: JournalledSand
 
 
 FALLBACKS: dict[str, tuple[str, str, str]] = {
+    "what a trigger makes of a foreign key's action": (
+        "CREATE TABLE child (id int PRIMARY KEY, party int REFERENCES party ON DELETE CASCADE);"
+        "CREATE TABLE version (n int PRIMARY KEY); INSERT INTO version VALUES (1);"
+        "CREATE FUNCTION bump() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN UPDATE public.version SET n = n + 1; RETURN NULL; END';"
+        "CREATE TRIGGER bumped AFTER DELETE ON child EXECUTE FUNCTION bump()",
+        "INSERT INTO party (name) SELECT 'new' FROM generate_series(1, 2000)",
+        "undoing set off further changes in public.version",
+    ),
+    "a foreign key that acts, and was never validated": (
+        "CREATE TABLE child (id int PRIMARY KEY, party int); INSERT INTO child VALUES (1, 13);"
+        "ALTER TABLE child ADD FOREIGN KEY (party) REFERENCES party ON DELETE CASCADE NOT VALID",
+        "INSERT INTO party (name) VALUES ('new')",
+        "public.party was written, and a foreign key acts upon rows that refer to it, and was never validated",
+    ),
     "a table is made": ("", "CREATE TABLE new (id int)", "pg_attribute, pg_class.*public.new"),
     "a table is dropped": ("", "DROP TABLE party", "catalogue"),
     "a column is added": ("", "ALTER TABLE party ADD COLUMN x int", "public.party"),
@@ -695,6 +710,13 @@ def test_what_cannot_be_proven_is_said(sandbox: JournalledSandbox, case: str) ->
     assert re.search(cause, sandbox.fallback())
     assert sandbox.admin.execute("SELECT count(*) FROM pg_class").fetchone() == before
     assert sandbox.connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+
+
+def test_why_a_large_table_cannot_be_rewound_is_said(sandbox: JournalledSandbox) -> None:
+    sandbox.journal(PARTIES, "CREATE RULE kept AS ON DELETE TO party DO INSTEAD NOTHING", large=-1)
+    sandbox.happen("UPDATE party SET name = 'x'")
+    assert read_changes(sandbox.connection, ROLE).unseen == (Unseen("party", "it has rules"),)
+    assert "public.party was written, and it has rules" in sandbox.fallback()
 
 
 ODDITIES = (

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -15,10 +16,11 @@ from rich.console import Console
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.dolibarr.parts import PARTS
-from pytest_erp_sandbox.errors import PostgresError, PreflightError
+from pytest_erp_sandbox.errors import LeaseError, PostgresError, PreflightError
 from pytest_erp_sandbox.postgres.adoption import adopt
 from pytest_erp_sandbox.postgres.clients import Clients, choose_clients, installed_toolsets
 from pytest_erp_sandbox.postgres.connection import ProdDatabase, SandboxDatabase, as_owner
+from pytest_erp_sandbox.postgres.lease import take_lease
 from pytest_erp_sandbox.preflight import invariants, preflight
 from pytest_erp_sandbox.preflight.erps import quarantine_holds
 from pytest_erp_sandbox.preflight.findings import Finding, Report, Status, report_table
@@ -415,13 +417,29 @@ def test_a_pooler_in_transaction_mode_is_a_failure(estate: Estate, tmp_path: Pat
     assert "pooler" in finding.detail
 
 
-def test_a_pooler_in_session_mode_is_a_warning(estate: Estate, tmp_path: Path) -> None:
+def test_a_pooler_in_session_mode_is_a_failure_of_a_sandbox_as_nobody_can_lease_it(
+    estate: Estate, tmp_path: Path
+) -> None:
+    with pgbouncer(tmp_path, estate.dsn(SANDBOX, LOGIN), "session") as dsn:
+        database = SandboxDatabase(dsn, "sandbox.dsn", ROLE)
+        with SandboxSide(database) as sandbox:
+            sandbox.reach()
+            finding = invariants.connection_is_direct(sandbox)
+        with take_lease([database], timedelta(seconds=5)) as lease, pytest.raises(LeaseError):
+            lease.check()
+    assert finding.status is FAILURE, finding
+
+
+def test_a_pooler_in_session_mode_is_a_warning_of_prod_s(estate: Estate, tmp_path: Path) -> None:
+    lines = "ignore_startup_parameters = options", "server_reset_query ="
+    setting = f"ALTER ROLE {READER} {{}} default_transaction_read_only"
     with (
-        pgbouncer(tmp_path, estate.dsn(SANDBOX, LOGIN), "session") as dsn,
-        SandboxSide(SandboxDatabase(dsn, "sandbox.dsn", ROLE)) as sandbox,
+        estate.changed(f"{setting.format('SET')} = on", setting.format("RESET")),
+        pgbouncer(tmp_path, estate.dsn(PROD, READER), "session", *lines) as dsn,
+        ProdSide(ProdDatabase(dsn, "prod.dsn")) as prod,
     ):
-        sandbox.reach()
-        finding = invariants.connection_is_direct(sandbox)
+        prod.reach()
+        finding = invariants.connection_is_direct(prod)
     assert finding.status is WARNING, finding
 
 
