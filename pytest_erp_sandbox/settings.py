@@ -42,6 +42,7 @@ __all__ = [
     "SandboxSettings",
     "Settings",
     "Table",
+    "absolute",
 ]
 
 PREFIX = "ERP_SANDBOX_"
