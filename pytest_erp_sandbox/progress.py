@@ -103,11 +103,12 @@ class Live(Progress):
         from rich.progress import Progress as Bar
         from rich.progress import SpinnerColumn, TextColumn
 
-        columns = (
-            SpinnerColumn(),
-            *(TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}")),
-        )
-        with self._uncovered(), Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        what = TextColumn("{task.description}", markup=False)
+        how_far = TextColumn("{task.fields[state]}", markup=False)
+        with (
+            self._uncovered(),
+            Bar(SpinnerColumn(), what, how_far, console=Console(stderr=True), transient=True) as bar,
+        ):
             task = bar.add_task(f"{doing} …", total=None, state="")
             yield lambda state: bar.update(task, state=state)
 

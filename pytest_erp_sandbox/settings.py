@@ -226,15 +226,14 @@ class ProdSettings(_DatabaseSettings):
 
     def database(self) -> ProdDatabase | None:
         """Prod's database, if there is a live one."""
-        from .postgres.connection import ProdDatabase
+        from .postgres.connection import ProdDatabase, milliseconds
 
         if self.dsn is None:
             return None
-        milliseconds = max(1, int(self.lock_wait_timeout.total_seconds() * 1000))  # 0 would be for ever
         return ProdDatabase(
             self.dsn,
             "prod.dsn",
-            lock_timeout=f"{milliseconds}ms",
+            lock_timeout=f"{milliseconds(self.lock_wait_timeout)}ms",
             login=self._login,
             at=self._at,
             address=self._address,

@@ -34,6 +34,7 @@ __all__ = [
     "connection_parameters",
     "dsn_of",
     "identify",
+    "milliseconds",
     "quoted_role",
     "role_option",
 ]
@@ -206,6 +207,11 @@ Address = tuple[str, str]
 
 _PROOF = "scram-sha-256"
 """The one way of logging in by which a server, too, shows that it knows the password; nobody else learns it."""
+
+
+def milliseconds(timeout: timedelta) -> int:
+    """For how long to wait for a lock, as the server and its programs take it: never 0, which would be for ever."""
+    return max(1, int(timeout.total_seconds() * 1000))
 
 
 def answers(parameters: Mapping[str, str], patience: timedelta) -> bool:

@@ -14,7 +14,7 @@ from .archive import read_archive
 from .binary import snapshot_of, to_binary
 from .blockers import blockers
 from .clients import Toolset
-from .connection import ProdDatabase
+from .connection import ProdDatabase, milliseconds
 from .lease import Lease
 from .program import LineWatcher, run
 
@@ -128,8 +128,7 @@ def dump_prod(
             [
                 *_FORMAT,
                 f"--jobs={jobs}",
-                # 0 would mean to wait for ever.
-                f"--lock-wait-timeout={max(1, int(lock_wait_timeout.total_seconds() * 1000))}",
+                f"--lock-wait-timeout={milliseconds(lock_wait_timeout)}",
             ],
             timeout=timeout,
             watch=_Progress(to, on_progress).watch,

@@ -18,7 +18,7 @@ from ..errors import PostgresError
 from ._sql import query
 from .adoption import require_mark
 from .blockers import blockers
-from .connection import SandboxConnection, as_owner, identify
+from .connection import SandboxConnection, as_owner, identify, milliseconds
 from .verify import note_contents
 
 __all__ = [
@@ -87,7 +87,7 @@ def install_journal(
                 " set_config('check_function_bodies', 'off', true), set_config('search_path', 'pg_catalog', true),"
                 " set_config('synchronous_commit', 'off', true), set_config('erp_sandbox.large', %s, true),"
                 " set_config('jit', 'off', true), set_config('enable_nestloop', 'off', true)",
-                [f"{max(1, int(lock_timeout.total_seconds() * 1000))}ms", str(large)],  # 0 would be for ever
+                [f"{milliseconds(lock_timeout)}ms", str(large)],
             )
             connection.execute("DROP SCHEMA IF EXISTS erp_sandbox_journal CASCADE")
             connection.execute(query(__package__, "journal.sql"))

@@ -14,7 +14,7 @@ from ..errors import PostgresError
 from ._sql import query
 from .adoption import Mark, require_mark, write_mark
 from .blockers import blockers
-from .connection import SandboxConnection, as_owner, quoted_role
+from .connection import SandboxConnection, as_owner, milliseconds, quoted_role
 from .grants import default_privileges, execute_all, record_grants
 from .lease import Lease
 from .locks import USABLE_SHARE, lock_slots, locks_to_wipe
@@ -88,11 +88,11 @@ def _permission(lease: Lease, lock_timeout: timedelta) -> Mark:
     connection = lease.connection
     lease.check()
     mark = require_mark(connection)
-    # client_min_messages: one warning for each column whose privileges others granted. A lock_timeout of 0 is none.
+    # client_min_messages: one warning for each column whose privileges others granted.
     connection.execute(
         "SELECT set_config('lock_timeout', %s, true), set_config('client_min_messages', 'error', true),"
         " set_config('synchronous_commit', 'off', true)",
-        [f"{max(1, int(lock_timeout.total_seconds() * 1000))}ms"],
+        [f"{milliseconds(lock_timeout)}ms"],
     )
     # A wipe that was cut off after its record has nothing left to record: the first record is the true one.
     grants = mark.grants if mark.grants is not None else record_grants(connection, lease.database.role)
