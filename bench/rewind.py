@@ -13,6 +13,7 @@ from psycopg import sql
 
 from pytest_erp_sandbox.postgres.connection import SandboxConnection
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal
+from pytest_erp_sandbox.postgres.lease import Lease
 from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, rewind
 
 from .resets import Bench
@@ -100,8 +101,8 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
     """
     place, lease = bench.estate.sandboxes[0], bench.sandbox.lease
     with bench.sandbox.connect() as writer:
-        rewinds = _Rewinds(lease.connection, lease.reader, place.role, writer)
-        drop_journal(rewinds.connection, place.role)
+        rewinds = _Rewinds(lease, place.role, writer)
+        drop_journal(lease.connection, place.role)
         round_trip = _median(200, lambda: writer.execute(""))
         by_hand = rewinds.by_hand(60)
         many_rows = [rewinds.many_rows() for _ in range(rounds)]
@@ -114,7 +115,8 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         growth = _size(writer) - size
         rows = rewinds.scenario().rows
         with _granted(bench, lease.connection.info.user):
-            with_replica = _Rewinds(lease.undoer, lease.reader, place.role, writer).many(60)[10:]
+            lease.forget_plans()
+            with_replica = rewinds.many(60)[10:]
     return Figures(
         scenario=median(early + late),
         rows=rows,
@@ -166,15 +168,14 @@ class _ManyRows:
 class _Rewinds:
     """The sandbox's own sessions, and the application's."""
 
-    connection: SandboxConnection
-    reader: SandboxConnection
+    lease: Lease
     role: str
     writer: SandboxConnection
 
     # What is compared is measured by turns: a machine that others use, too, is slow for a while.
 
     def one_row(self, round_trip: float) -> _OneRow:
-        drop_journal(self.connection, self.role)
+        drop_journal(self.lease.connection, self.role)
         plain = self._median_of_one()
         install = self._install()
         journalled = self._median_of_one()
@@ -182,14 +183,15 @@ class _Rewinds:
         return _OneRow((journalled - plain) / (plain + max(0.0, _ROUND_TRIP - round_trip)), install)
 
     def many_rows(self) -> _ManyRows:
-        drop_journal(self.connection, self.role)
+        drop_journal(self.lease.connection, self.role)
         plain = _timed(self.write_many)
         self._install()
         return _ManyRows(plain, _timed(self.write_many), _timed(self.undo))
 
     def _install(self) -> float:
         """As after a restore: there is none yet."""
-        took = _timed(lambda: install_journal(self.connection, self.role, _BASELINE))
+        self.lease.forget_plans()
+        took = _timed(lambda: install_journal(self.lease.connection, self.role, _BASELINE))
         # The first of a session plans.
         self.writer.execute(_FEW)
         self.undo()
@@ -222,7 +224,7 @@ class _Rewinds:
         self.writer.execute(_BULK)
 
     def undo(self) -> Rewound:
-        outcome = rewind(self.connection, lambda: self.reader, self.role, _BASELINE)
+        outcome = rewind(self.lease.undoer, lambda: self.lease.reader, self.role, _BASELINE)
         if isinstance(outcome, Fallback):
             raise SystemExit(f"cannot rewind: {outcome.reason}")
         return outcome

@@ -322,6 +322,7 @@ class Sandbox:
     def _restore(self, golden: Golden) -> None:
         """Wipe, restore the golden dump, make the agent and a new key."""
         self._require_fit(golden)
+        self.lease.forget_plans()
         self.rebuild(_read_once(golden.dump, self._settings.programs), golden.manifest.extensions)
         self._key = begin_baseline(self.lease.connection, golden, self._place, self._settings)
 

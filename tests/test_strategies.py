@@ -68,6 +68,12 @@ def reset_by(pool: Pool, golden: Golden, strategy: str, reason: str = "") -> Ite
         yield sandbox
 
 
+def pids_of(sandbox: Sandbox) -> tuple[int, int, int]:
+    """Of the sessions that a sandbox rewinds with: the lease's, the one that undoes, the one that looks."""
+    lease = sandbox.lease
+    return lease.connection.info.backend_pid, lease.undoer.info.backend_pid, lease.reader.info.backend_pid
+
+
 class TestRewind:
     def test_brings_back_rows_sequences_and_the_agents_key(
         self, pool: Pool, golden: Golden, estate: BuiltEstate, begun: dict[str, str]
@@ -94,12 +100,21 @@ class TestRewind:
                 assert application.execute("SELECT count(*) FROM llx_societe WHERE nom = 'x'").fetchone() == (0,)
 
     @pytest.mark.usefixtures("begun")
-    def test_takes_turns_on_the_same_session(self, pool: Pool, golden: Golden) -> None:
+    def test_takes_turns_on_the_same_sessions(self, pool: Pool, golden: Golden) -> None:
         sessions = set()
         for _ in range(3):
             with reset_by(pool, golden, "rewind") as sandbox:
-                sessions.add((sandbox.lease.connection.info.backend_pid, sandbox.lease.reader.info.backend_pid))
+                sessions.add(pids_of(sandbox))
         assert len(sessions) == 1
+        assert len(set(sessions.pop())) == 3
+
+    def test_is_planned_anew_after_a_restore(self, pool: Pool, golden: Golden, estate: BuiltEstate) -> None:
+        with pool.rehearsal(golden) as sandbox:
+            lease, undoer, reader = pids_of(sandbox)
+            write(estate, "CREATE TABLE llx_of_a_module (rowid serial PRIMARY KEY)")
+            sandbox.reset(golden)
+            assert pids_of(sandbox)[0] == lease
+            assert not {undoer, reader} & {*pids_of(sandbox)}
 
     @pytest.mark.usefixtures("begun")
     def test_lets_others_have_the_sandbox_in_between(self, pool: Pool, runs: Runs, golden: Golden) -> None:
@@ -109,7 +124,7 @@ class TestRewind:
                     pass
 
     @pytest.mark.usefixtures("begun")
-    @pytest.mark.parametrize("kept", ["connection", "reader"])
+    @pytest.mark.parametrize("kept", ["connection", "undoer", "reader"])
     def test_survives_the_end_of_a_session_that_was_kept(
         self, kept: str, pool: Pool, golden: Golden, estate: BuiltEstate
     ) -> None:

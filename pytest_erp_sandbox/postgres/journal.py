@@ -91,8 +91,12 @@ def install_journal(
             )
             connection.execute("DROP SCHEMA IF EXISTS erp_sandbox_journal CASCADE")
             connection.execute(query(__package__, "journal.sql"))
-            _watch(connection)
             connection.execute(query(__package__, "rewind.sql"))
+            connection.execute(
+                "INSERT INTO erp_sandbox_journal.undo_forms VALUES (true, %s, %s), (false, %s, %s)",
+                [query(__package__, f"{part}_{key}.sql") for key in ("keyed", "keyless") for part in ("undo", "tally")],
+            )
+            _watch(connection)
             connection.execute(
                 "SELECT erp_sandbox_journal.note_sequences(), erp_sandbox_journal.begin_baseline(%s, %s, %s)",
                 [baseline, form(), lock_timeout],
@@ -145,22 +149,23 @@ def shown_name(name: str) -> str:
 
 
 def _watch(connection: SandboxConnection) -> None:
-    """Put triggers on every table, and keep what undoes their rows."""
+    """Put triggers on every table, and keep the pieces that its undo is made of."""
     connection.execute(query(__package__, "journal_tables.sql"))
-    tables = read_pieces(connection)
-    watched = [table for table in tables if table["obstacle"] is None]
     # Tables that are noted alike have one in common.
-    writers = {table["writer"]: table for table in watched}
+    writers = read_pieces(
+        connection,
+        "relation IN (SELECT min(relation) FROM erp_sandbox_journal.tables WHERE obstacle IS NULL GROUP BY writer)",
+    )
+    with connection.cursor(row_factory=dict_row) as cursor:
+        tables = cursor.execute("SELECT name, writer, obstacle FROM erp_sandbox_journal.tables").fetchall()
     # In one script for all.
     connection.execute(
         sql.SQL(";\n").join(
             [
                 sql.SQL("ALTER TABLE erp_sandbox_journal.tables ADD PRIMARY KEY (relation)"),
-                *(fill("journal_own.sql", table) for table in watched if table["own"]),
-                *map(_writer, writers.values()),
-                *(fill("journal_triggers.sql", table) for table in watched),
-                *(_entangled(table) if table["entangled"] else _undo_function(table) for table in watched),
-                *(fill("journal_mark.sql", table) for table in tables if table["obstacle"]),
+                *(fill("journal_own.sql", table) for table in writers if table["own"]),
+                *map(_writer, writers),
+                *(fill("journal_mark.sql" if table["obstacle"] else "journal_triggers.sql", table) for table in tables),
             ]
         )
     )
@@ -172,35 +177,8 @@ def _writer(table: Pieces) -> Piece:
     return fill("journal_writer_function.sql", table, body=_literal(fill("journal_writer.sql", table, guard=guard)))
 
 
-def _undo_function(table: Pieces) -> Piece:
-    """The function that undoes one table's rows; for those that need not be undone together with others'."""
-    template, parts = "undo.sql", _undo(table)
-    if _form(table) == "keyed" and (
-        table["spares_triggers"] or (table["may_have_to_replace"] and table["may_replace"])
-    ):
-        template, parts = "undo_or_replace.sql", {**parts, **_undo(table, replace=True)}
-    return fill("undo_function.sql", table, body=_literal(fill(template, parts)))
-
-
-def _entangled(table: Pieces) -> Piece:
-    """Note the table's part of the statement that undoes the tables that must be undone together."""
-    parts = {**_undo(table), **_undo(table, replace=True)}
-    return fill("undo_entangled.sql", {"oid": table["oid"]}, **{name: _literal(part) for name, part in parts.items()})
-
-
 def _literal(piece: Piece) -> str:
     return sql.Literal(str(piece)).as_string()
-
-
-def _undo(table: Pieces, *, replace: bool = False) -> dict[str, Piece]:
-    """What undoes one table's rows, and what counts them; with ``replace``, taking them out first if that is safe."""
-    anew = "true" if table["must_replace"] or (replace and table["may_replace"]) else "false"
-    prefix = "replacing_" if replace else ""
-    return {f"{prefix}{part}": fill(f"{part}_{_form(table)}.sql", table, replace=anew) for part in ("undo", "tally")}
-
-
-def _form(table: Pieces) -> str:
-    return "keyless" if table["key_names"] is None else "keyed"
 
 
 class Piece(sql.Composable):

@@ -48,34 +48,34 @@ WITH candidate AS MATERIALIZED (
     JOIN pg_namespace ON pg_namespace.oid = oprnamespace
     GROUP BY key.oid
 ), column_pieces AS (
-    SELECT candidate.oid, array_agg(attname::text ORDER BY attnum) AS names,
-        string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns,
-        string_agg(format('t.%I', attname), ', ' ORDER BY attnum) AS of_t,
-        string_agg(format('old.%I', attname), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS of_own,
-        string_agg(format('(old.image).%I', attname), ', ' ORDER BY attnum) AS of_text,
-        string_agg(format('%1$I = old.%1$I', attname), ', ' ORDER BY attnum)
+    SELECT oid, array_agg(attname::text) AS names,
+        string_agg(name, ', ') AS columns,
+        string_agg('t.' || name, ', ') AS of_t,
+        string_agg('old.' || name, ', ') FILTER (WHERE is_large) AS of_own,
+        string_agg('(old.image).' || name, ', ') AS of_text,
+        string_agg(name || ' = old.' || name, ', ')
             FILTER (WHERE is_large AND attidentity <> 'a') AS set_to_own,
-        string_agg(format('%1$I = (old.image).%1$I', attname), ', ' ORDER BY attnum)
+        string_agg(name || ' = (old.image).' || name, ', ')
             FILTER (WHERE attidentity <> 'a') AS set_to_text,
-        string_agg(format('CAST(%1$I AS %2$s) AS %1$I', attname, type), ', ' ORDER BY attnum)
+        string_agg(format('CAST(%1$s AS %2$s) AS %1$s', name, type), ', ')
             FILTER (WHERE is_large) AS typed,
-        string_agg(format('CAST(NULL AS %2$s) AS %1$I', attname, type), ', ' ORDER BY attnum)
+        string_agg(format('CAST(NULL AS %2$s) AS %1$s', name, type), ', ')
             FILTER (WHERE is_large) AS nulls,
-        string_agg(format('CAST(%1$I AS %2$s) AS %1$I', attname, type), ', ' ORDER BY attnum)
+        string_agg(format('CAST(%1$s AS %2$s) AS %1$s', name, type), ', ')
             FILTER (WHERE is_large AND is_key) AS typed_keys,
-        string_agg(CASE WHEN is_key THEN format('image.%I', attname) ELSE 'NULL' END, ', ' ORDER BY attnum)
+        string_agg(CASE WHEN is_key THEN 'image.' || name ELSE 'NULL' END, ', ')
             FILTER (WHERE is_large) AS keys,
-        string_agg(format('%I %s', attname, type), ', ' ORDER BY attnum) FILTER (WHERE is_large) AS definitions,
+        string_agg(format('%s %s', name, type), ', ') FILTER (WHERE is_large) AS definitions,
         coalesce(bool_or(attidentity = 'a' AND NOT is_key), false) AS has_fixed_identity,
         count(*) <= 200 AND bool_and(atttypid < 16384 AND attcollation IN (0, 100)
-            AND attname NOT IN ('call', 'is_new') AND attname !~ '^k[0-9]+$') AS is_plain
-    FROM candidate JOIN pg_attribute ON attrelid = candidate.oid
-    CROSS JOIN LATERAL (
-        SELECT EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum) AS is_key,
-            format_type(atttypid, -1) AS type
-    ) AS about
-    WHERE attnum > 0 AND NOT attisdropped AND attgenerated = ''
-    GROUP BY candidate.oid
+            AND attname NOT IN ('call', 'is_new') AND attname !~ '^k[0-9]+$') FILTER (WHERE is_large) AS is_plain
+    FROM (
+        SELECT candidate.oid, is_large, attnum, attname, attidentity, atttypid, attcollation, quote_ident(attname) AS name,
+            CASE WHEN is_large THEN format_type(atttypid, -1) END AS type,
+            EXISTS (SELECT FROM key_column AS key WHERE key.oid = attrelid AND number = attnum) AS is_key
+        FROM candidate JOIN pg_attribute ON attrelid = candidate.oid
+        WHERE attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY candidate.oid, attnum
+    ) AS columns GROUP BY oid
 ), foreign_keys AS (
     SELECT side_of AS oid, bool_or(NOT condeferrable OR confdeltype <> 'a' OR confupdtype <> 'a') AS entangled,
         bool_or(side = 'referenced' AND confdeltype <> 'a') AS acts,
@@ -108,10 +108,8 @@ SELECT candidate.oid AS relation, candidate.oid::text AS oid, candidate.name,
     -- Whether foreign keys write to it: perhaps to a row more than once within one statement, and told in any order.
     coalesce(obeys, false) AS obeys,
     -- Whether foreign keys act, or cannot wait for the end of the transaction: then it is undone in one statement with
-    -- others, of which this is its part: common table expressions, and a query that says what they did; and the same
-    -- for where values that are unique were swapped: all rows are taken out before they are put back.
+    -- others.
     coalesce(entangled, false) AS entangled,
-    NULL::text AS undo, NULL::text AS tally, NULL::text AS replacing_undo, NULL::text AS replacing_tally,
     -- Rows may have to be deleted and inserted anew, for unique values' or a fixed identity's sake …
     coalesce(has_fixed_identity, false) AS must_replace,
     unique_too.oid IS NOT NULL AS may_have_to_replace,
@@ -163,11 +161,11 @@ CROSS JOIN LATERAL (
         WHEN endangers THEN 'a foreign key acts upon rows that refer to it, and was never validated'
         WHEN has_fixed_identity AND acts THEN 'its identity cannot be set, nor its rows be deleted for a moment'
         WHEN column_pieces.oid IS NULL THEN 'it has no columns'
-    END
+    END OFFSET 0
 ) AS obstacles (obstacle)
 CROSS JOIN LATERAL (
     SELECT CASE WHEN obstacle IS NULL AND key_pieces.oid IS NOT NULL AND is_large AND column_pieces.is_plain
-        THEN 'erp_sandbox_journal.rows_' || candidate.oid END
+        THEN 'erp_sandbox_journal.rows_' || candidate.oid END OFFSET 0
 ) AS journals (own)
 -- Columns may get other names, and go: what rows no longer have is found one level further out, where it is NULL. To
 -- the writer that is no error; and the next rewind sees that the catalogue is not as it was.

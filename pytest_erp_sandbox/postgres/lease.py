@@ -95,34 +95,42 @@ class Lease:
 
     @property
     def undoer(self) -> SandboxConnection:
-        """The session that rewinds; always the same one, as it keeps the plans.
+        """The session that rewinds, opened at first use; the same one until ``forget_plans``.
 
-        Where the login was granted ``SET ON PARAMETER session_replication_role``, it is one of its own, a replica: for
-        those neither triggers nor foreign keys act, which a rewind has no need of, and all else has. It is opened at
-        first use. Elsewhere it is ``connection``.
+        Where the login was granted ``SET ON PARAMETER session_replication_role``, it is a replica: for those neither
+        triggers nor foreign keys act, which a rewind has no need of, and all else has. Where there is no room for one
+        more session, it is ``connection``.
 
         Raises:
             LeaseError: the hold was lost.
         """
         if self._undoer is None or (self._undoer is not self.connection and not _answers(self._undoer)):
-            self._undoer = self._replica() or self.connection
+            self._undoer = self._session_to_rewind_in() or self.connection
         return self._undoer
 
-    def _replica(self) -> SandboxConnection | None:
-        """A session that is one; None where the server does not let the login have it."""
+    def _session_to_rewind_in(self) -> SandboxConnection | None:
+        """One of its own; None where the server does not let the login have it."""
+        settings = dict(_LASTING)
         asked = "SELECT has_parameter_privilege('session_replication_role', 'SET')"
-        if self.connection.execute(asked).fetchone() != (True,):
-            return None
+        if self.connection.execute(asked).fetchone() == (True,):
+            settings["session_replication_role"] = "replica"
         with ExitStack() as stack:
             try:
                 session = stack.enter_context(closing(self.database.connect(self.application_name)))
-                _configure(session, {**_LASTING, "session_replication_role": "replica"})
+                _configure(session, settings)
             except (PostgresError, psycopg.Error):
                 return None
             # Whoever takes the lease from here on finds it, and ends it.
             self.check()
             stack.pop_all()
             return session
+
+    def forget_plans(self) -> None:
+        """Close the sessions that rewind: until then the server keeps their plans, for a journal that is no more."""
+        for session in (self._reader, self._undoer):
+            if session is not None and session is not self.connection:
+                session.close()
+        self._reader = self._undoer = None
 
     @contextmanager
     def at_work(self, options: str = "") -> Iterator[SandboxConnection]:
@@ -212,9 +220,7 @@ class Lease:
 
     def release(self) -> None:
         """Let the next one have the sandbox; harmless when the connection is already gone."""
-        for session in (self._reader, self._undoer):
-            if session is not None:
-                session.close()
+        self.forget_plans()
         self.connection.close()
 
     def _rename_undoer(self, name: str) -> None:

@@ -1,22 +1,69 @@
--- Undoes the tables whose foreign keys act, or are checked, at the end of each statement, in one: then they find nothing
--- to do, and nothing missing.
-CREATE FUNCTION erp_sandbox_journal.undo_entangled(dirty oid[]) RETURNS SETOF erp_sandbox_journal.undone
-    LANGUAGE plpgsql AS $body$
+-- A table's part of the statement that undoes its rows: common table expressions, and a query that says what they did.
+CREATE TABLE erp_sandbox_journal.undo_forms (has_key boolean PRIMARY KEY, undo text NOT NULL, tally text NOT NULL);
+
+-- The form with a table's pieces in it; in one go, as there may be braces in names, too.
+CREATE FUNCTION erp_sandbox_journal.filled(form text, pieces jsonb) RETURNS text LANGUAGE sql AS $body$
+SELECT string_agg(CASE n % 2 WHEN 1 THEN part ELSE pieces ->> part END, '' ORDER BY n)
+FROM unnest(string_to_array(translate(form, '}', '{'), '{')) WITH ORDINALITY AS parts (part, n)
+$body$;
+
+-- What undoes the rows of these tables, all in one statement; those that are changed may be taken out and put in again.
+-- For one table it is kept in the session: making it takes longer than running it.
+CREATE FUNCTION erp_sandbox_journal.undoing(these oid[], anew boolean) RETURNS text LANGUAGE plpgsql AS $body$
 DECLARE
-    form text := 'WITH %s SELECT array_agg(tally::erp_sandbox_journal.undone) FROM (%s) AS tally';
+    of_this_journal text;
+    kept text;
     statement text;
-    replacing text;
+    stale text;
+BEGIN
+    IF cardinality(these) = 1 THEN
+        SELECT format('erp_sandbox_undo_%s_', xmin) INTO of_this_journal
+        FROM erp_sandbox_journal.tables WHERE relation = these[1];
+        kept := format('%s%s_%s', of_this_journal, these[1], anew);
+        IF EXISTS (SELECT FROM pg_prepared_statements WHERE name = kept) THEN
+            RETURN format('EXECUTE %I', kept);
+        END IF;
+    END IF;
+    SELECT format('WITH %s SELECT array_agg(tally::erp_sandbox_journal.undone) FROM (%s) AS tally',
+        string_agg(erp_sandbox_journal.filled(form.undo, pieces), ', '),
+        string_agg(erp_sandbox_journal.filled(form.tally, pieces), ' UNION ALL '))
+    INTO statement
+    FROM erp_sandbox_journal.tables JOIN erp_sandbox_journal.undo_forms AS form ON has_key = (key_names IS NOT NULL)
+    CROSS JOIN LATERAL (
+        SELECT to_jsonb(tables) || jsonb_build_object('replace', must_replace OR anew AND may_replace)
+    ) AS made (pieces)
+    WHERE relation = ANY (these);
+    IF kept IS NULL THEN
+        RETURN statement;
+    END IF;
+    FOR stale IN
+        SELECT name FROM pg_prepared_statements
+        WHERE starts_with(name, 'erp_sandbox_undo_') AND NOT starts_with(name, of_this_journal)
+    LOOP
+        EXECUTE format('DEALLOCATE %I', stale);
+    END LOOP;
+    EXECUTE format('PREPARE %I AS %s', kept, statement);
+    RETURN format('EXECUTE %I', kept);
+END
+$body$;
+
+-- Undoes the rows of these tables in one statement: foreign keys that act, or are checked, at its end find nothing to do,
+-- and nothing missing.
+CREATE FUNCTION erp_sandbox_journal.undo_together(these oid[], anew boolean, may_be_swapped boolean)
+    RETURNS SETOF erp_sandbox_journal.undone LANGUAGE plpgsql AS $body$
+DECLARE
     all_undone erp_sandbox_journal.undone[];
 BEGIN
-    SELECT format(form, string_agg(undo, ', '), string_agg(tally, ' UNION ALL ')),
-        format(form, string_agg(replacing_undo, ', '), string_agg(replacing_tally, ' UNION ALL '))
-    INTO statement, replacing
-    FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty);
-    BEGIN
-        EXECUTE statement INTO all_undone;
-    EXCEPTION WHEN unique_violation OR exclusion_violation THEN
-        EXECUTE replacing INTO all_undone;
-    END;
+    IF may_be_swapped AND NOT anew THEN
+        BEGIN
+            EXECUTE erp_sandbox_journal.undoing(these, false) INTO all_undone;
+        EXCEPTION WHEN unique_violation OR exclusion_violation THEN
+            -- Values that are unique: all rows are taken out before they are put back.
+            EXECUTE erp_sandbox_journal.undoing(these, true) INTO all_undone;
+        END;
+    ELSE
+        EXECUTE erp_sandbox_journal.undoing(these, anew) INTO all_undone;
+    END IF;
     RETURN QUERY SELECT * FROM unnest(all_undone);
 END
 $body$;
@@ -181,38 +228,35 @@ BEGIN
     is_long := (SELECT max(pg_table_size(journal)) >= 1048576 FROM unnest(journals) AS journal);
     is_cut := is_long AND erp_sandbox_journal.seize(journals);
 
-    -- All in one statement: making one takes as long as undoing a table's few rows.
-    SELECT string_agg('SELECT * FROM erp_sandbox_journal.' || call, ' UNION ALL ') INTO statement
-    FROM (
-        SELECT format('undo_%s(%L)', tables.relation, tables.relation = ANY (replaced))
-        FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND NOT entangled
-        UNION ALL
-        SELECT format('undo_entangled(%L)', array_agg(tables.relation))
-        FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
-    ) AS undos (call);
-    IF statement IS NOT NULL THEN
-        FOR undone IN EXECUTE statement LOOP
-            SELECT tables.name INTO table_name FROM erp_sandbox_journal.tables
-            WHERE tables.relation = undone.relation;
-            IF undone.is_wrong THEN
-                RAISE EXCEPTION USING ERRCODE = 'ES001',
-                    MESSAGE = format('the rows of %s do not add up to what the journal has of them', table_name);
-            END IF;
-            removed := undone.removed;
-            changed := undone.changed;
-            restored := undone.restored;
-            bloated := CASE WHEN is_long AND NOT is_cut THEN journals ELSE '{}' END;
-            -- As autovacuum has it, which comes too late where rewinds follow one upon another.
-            IF is_long AND (
-                SELECT sum(pg_stat_get_dead_tuples(oid)) > 50 + 0.2 * sum(greatest(reltuples, 0)) FROM pg_class
-                WHERE oid IN (SELECT undone.relation UNION SELECT relid FROM pg_partition_tree(undone.relation))
-                    AND relkind = 'r'
-            ) THEN
-                bloated := bloated || table_name;
-            END IF;
-            RETURN NEXT;
-        END LOOP;
-    END IF;
+    FOR undone IN
+        SELECT undone.* FROM (
+            SELECT ARRAY[tables.relation], tables.relation = ANY (replaced), may_have_to_replace AND may_replace
+            FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND NOT entangled
+            UNION ALL
+            SELECT array_agg(tables.relation), false, bool_or(may_have_to_replace AND may_replace)
+            FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
+        ) AS statements (these, anew, may_be_swapped)
+        CROSS JOIN LATERAL erp_sandbox_journal.undo_together(these, anew, may_be_swapped) AS undone
+    LOOP
+        SELECT tables.name INTO table_name FROM erp_sandbox_journal.tables WHERE tables.relation = undone.relation;
+        IF undone.is_wrong THEN
+            RAISE EXCEPTION USING ERRCODE = 'ES001',
+                MESSAGE = format('the rows of %s do not add up to what the journal has of them', table_name);
+        END IF;
+        removed := undone.removed;
+        changed := undone.changed;
+        restored := undone.restored;
+        bloated := CASE WHEN is_long AND NOT is_cut THEN journals ELSE '{}' END;
+        -- As autovacuum has it, which comes too late where rewinds follow one upon another.
+        IF is_long AND (
+            SELECT sum(pg_stat_get_dead_tuples(oid)) > 50 + 0.2 * sum(greatest(reltuples, 0)) FROM pg_class
+            WHERE oid IN (SELECT undone.relation UNION SELECT relid FROM pg_partition_tree(undone.relation))
+                AND relkind = 'r'
+        ) THEN
+            bloated := bloated || table_name;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
     IF is_long THEN
         -- Of the rows that this leaves behind, the next one shall know.
         PERFORM pg_stat_force_next_flush();

@@ -320,19 +320,26 @@ class TestTheSessionThatRewinds:
         with may_be_a_replica(sandbox.server.dsn(), sandbox.login):
             yield sandbox
 
-    def test_is_the_leases_own(self, sandbox: Side) -> None:
+    def test_is_one_of_its_own_of_the_leases_name(self, sandbox: Side) -> None:
         with leased(sandbox) as lease:
-            assert lease.undoer is lease.connection
-            assert role_of(lease.undoer) == ("origin",)
-
-    def test_is_a_replica_of_the_leases_name_where_that_was_granted(self, granted: Side) -> None:
-        with leased(granted) as lease:
             session = lease.undoer
-            assert role_of(session) == ("replica",)
-            assert role_of(lease.connection) == ("origin",)
+            assert session is not lease.connection
+            assert role_of(session) == ("origin",)
             assert name_of(session) == (lease.application_name,)
             assert lease.undoer is session
         assert session.closed
+
+    def test_is_a_replica_where_that_was_granted(self, granted: Side) -> None:
+        with leased(granted) as lease:
+            assert role_of(lease.undoer) == ("replica",)
+            assert role_of(lease.connection) == ("origin",)
+
+    def test_is_another_one_once_its_plans_are_forgotten(self, sandbox: Side) -> None:
+        with leased(sandbox) as lease:
+            sessions = [lease.undoer, lease.reader]
+            lease.forget_plans()
+            assert all(session.closed for session in sessions)
+            assert not {lease.undoer, lease.reader} & {*sessions, lease.connection}
 
     def test_is_kept_while_the_lease_is_parked(self, granted: Side) -> None:
         parked = take_lease([granted.sandbox], PATIENCE)

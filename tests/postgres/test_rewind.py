@@ -68,7 +68,7 @@ INSERT INTO typed VALUES
 SLOW = "ALTER TABLE party ADD CONSTRAINT slow CHECK (pg_sleep(0.02) IS NOT NULL)"
 
 NAMES_WITH_A_MEANING = [
-    "$body$", "a%b", "{x}", "erp_sandbox", "call", "relation", "lines", "stack", "is_affected", "image", "missing", "old_rows",
+    "$body$", "a%b", "{x}", "{columns}", "erp_sandbox", "call", "relation", "lines", "stack", "is_affected", "image", "missing", "old_rows",
     "new_rows", "new", "old", "tg_op", "found", "sqlstate", "select",
 ]  # fmt: skip
 
@@ -922,6 +922,19 @@ def test_a_rewind_that_gets_no_reader_has_done_nothing(sandbox: JournalledSandbo
     assert sandbox.admin.execute("SELECT DISTINCT name FROM party").fetchall() == [("x",)]
     sandbox.rewound()
     sandbox.expect_baseline()
+
+
+def test_a_session_lets_go_of_the_statements_that_undo_by_an_earlier_journal(sandbox: JournalledSandbox) -> None:
+    kept = list[set[object]]()
+    sandbox.make(PARTIES)
+    for _ in range(2):
+        sandbox.journal()
+        sandbox.happen("DELETE FROM party WHERE rowid = 1")
+        sandbox.rewound()
+        asked = "SELECT name FROM pg_prepared_statements WHERE starts_with(name, 'erp_sandbox_undo_')"
+        kept.append({name for (name,) in sandbox.connection.execute(asked)})
+    assert len(kept[0]) == len(kept[1]) == 1
+    assert not kept[0] & kept[1]
 
 
 def test_where_nothing_was_written_no_reader_is_needed(sandbox: JournalledSandbox) -> None:
