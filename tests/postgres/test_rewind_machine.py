@@ -223,7 +223,7 @@ MUTANTS = {
     "identities are drawn anew": Mutant("undo_keyed.sql", "OVERRIDING SYSTEM VALUE", "", "made"),
     "copies are not counted": Mutant("undo_keyless.sql", "AND surplus.copy <= surplus.net", "", "bag"),
     "unique values are not swapped back": Mutant(
-        "undo_or_replace.sql", "unique_violation OR exclusion_violation", "division_by_zero", "slot"
+        "rewind.sql", "unique_violation OR exclusion_violation", "division_by_zero", "slot"
     ),
     "nothing ever happened": Mutant("rewind.sql", "baseline.since = 1", "true", "pair"),
     "the journal is not emptied": Mutant("rewind.sql", "DELETE FROM erp_sandbox_journal.rows;", "", "pair"),
