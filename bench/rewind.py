@@ -25,7 +25,10 @@ _BASELINE = "bench"
 _ROUND_TRIP = 0.5
 """Milliseconds: between an application and its database in one cluster."""
 
-_SHORT_ROUNDS = 9
+_INSTALLS = 9
+
+_TURNS = 60
+"""Of writing single rows without the journal, and with it: they differ by more from one second to the next."""
 
 # About 100 rows in 5 tables, as a rehearsal leaves them: parents with children, updates, a delete.
 _SCENARIO = """
@@ -106,8 +109,8 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         round_trip = _median(200, lambda: writer.execute(""))
         by_hand = rewinds.by_hand(60)
         many_rows = [rewinds.many_rows() for _ in range(rounds)]
-        # Each takes a second, and they differ by as much as they are.
-        one_row = [rewinds.one_row(round_trip) for _ in range(max(rounds, _SHORT_ROUNDS))]
+        installs = [rewinds.install() for _ in range(max(rounds, _INSTALLS))]
+        single_cost = rewinds.single_cost(round_trip)
         nothing = _median(50, rewinds.undo)
         early = rewinds.many(many // 2)
         size = _size(writer)
@@ -129,8 +132,8 @@ def measure(bench: Bench, *, rounds: int, many: int) -> Figures:
         bulk=median(each.plain for each in many_rows),
         bulk_cost=median(each.journalled / each.plain for each in many_rows),
         bulk_rewind_cost=median(each.rewind / each.plain for each in many_rows),
-        single_cost=median(each.cost for each in one_row),
-        install=median(each.install for each in one_row),
+        single_cost=single_cost,
+        install=median(installs),
         template=_template(bench, rounds),
     )
 
@@ -145,14 +148,6 @@ def _granted(bench: Bench, login: str) -> Iterator[None]:
             yield
         finally:
             admin.execute(sql.SQL("REVOKE {} FROM {}").format(parameter, to))
-
-
-@dataclass(frozen=True)
-class _OneRow:
-    """What the journal adds to a row's update, as a share of it; and installing the journal, in milliseconds."""
-
-    cost: float
-    install: float
 
 
 @dataclass(frozen=True)
@@ -174,22 +169,33 @@ class _Rewinds:
 
     # What is compared is measured by turns: a machine that others use, too, is slow for a while.
 
-    def one_row(self, round_trip: float) -> _OneRow:
-        drop_journal(self.lease.connection, self.role)
-        plain = self._median_of_one()
-        install = self._install()
-        journalled = self._median_of_one()
-        self.undo()
-        return _OneRow((journalled - plain) / (plain + max(0.0, _ROUND_TRIP - round_trip)), install)
+    def single_cost(self, round_trip: float) -> float:
+        """What the journal adds to a row's update, as a share of it."""
+        triggers = self.writer.execute(
+            "SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger"
+            " WHERE tgrelid = 'llx_societe'::regclass AND tgname LIKE 'erp_sandbox_%'"
+        ).fetchall()
+        off = "; ".join(f"DROP TRIGGER {name} ON llx_societe" for name, _ in triggers)
+        on = "; ".join(f"{made}; ALTER TABLE llx_societe ENABLE ALWAYS TRIGGER {name}" for name, made in triggers)
+        plain, added = list[float](), list[float]()
+        for _ in range(_TURNS):
+            self.writer.execute(off.encode())
+            plain.append(self._median_of_one())
+            self.writer.execute(on.encode())
+            added.append(self._median_of_one() - plain[-1])
+        # No rewind takes triggers' absence for nothing.
+        self.install()
+        return median(added) / (median(plain) + max(0.0, _ROUND_TRIP - round_trip))
 
     def many_rows(self) -> _ManyRows:
         drop_journal(self.lease.connection, self.role)
         plain = _timed(self.write_many)
-        self._install()
+        self.install()
         return _ManyRows(plain, _timed(self.write_many), _timed(self.undo))
 
-    def _install(self) -> float:
-        """As after a restore: there is none yet."""
+    def install(self) -> float:
+        """As after a restore: there is no journal yet."""
+        drop_journal(self.lease.connection, self.role)
         self.lease.forget_plans()
         took = _timed(lambda: install_journal(self.lease.connection, self.role, _BASELINE))
         # The first of a session plans.
@@ -198,8 +204,9 @@ class _Rewinds:
         return took
 
     def _median_of_one(self) -> float:
-        self.write_one()
-        return _median(50, self.write_one)
+        for _ in range(3):
+            self.write_one()
+        return _median(10, self.write_one)
 
     def by_hand(self, times: int) -> float:
         def last(table: str) -> int:
