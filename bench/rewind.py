@@ -204,7 +204,8 @@ class _Rewinds:
         return took
 
     def _median_of_one(self) -> float:
-        for _ in range(3):
+        # A trigger's statements are planned each time until the sixth.
+        for _ in range(8):
             self.write_one()
         return _median(10, self.write_one)
 
