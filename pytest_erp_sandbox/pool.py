@@ -190,7 +190,7 @@ class Pool:
         return again or take_lease(list(self._free), self._settings.lease_timeout, self._tell)
 
     def _give_back(self, sandbox: Sandbox) -> None:
-        # The session of a rewind is worth keeping: in a new one, each statement has to be planned again.
+        # The sessions of a rewind are worth keeping: in new ones, each statement has to be planned again.
         if self._settings.strategy == "rewind" and sandbox.lease.park():
             self._parked = sandbox.lease
         else:

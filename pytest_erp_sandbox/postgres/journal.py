@@ -200,8 +200,8 @@ class Piece(sql.Composable):
         return self._text.encode(connection.info.encoding if connection else "utf-8")
 
 
-def read_pieces(connection: SandboxConnection, where: LiteralString = "true") -> Sequence[Pieces]:
-    """The journalled tables, or those of them that the condition is true of."""
+def read_pieces(connection: SandboxConnection, where: LiteralString) -> Sequence[Pieces]:
+    """The journalled tables that the condition is true of."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
             sql.SQL("SELECT * FROM erp_sandbox_journal.tables WHERE {} ORDER BY name").format(sql.SQL(where))
@@ -210,5 +210,5 @@ def read_pieces(connection: SandboxConnection, where: LiteralString = "true") ->
 
 def fill(name: str, table: Pieces, **more: str) -> Piece:
     """The template of that name with the table's pieces in it."""
-    # As psycopg would, which takes ten times as long: there are a thousand to fill.
+    # As psycopg would, which takes ten times as long: there is one to fill for each table.
     return Piece(query(__package__, name).format(**table, **more))

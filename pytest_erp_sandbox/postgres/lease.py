@@ -19,7 +19,7 @@ import psycopg
 from psycopg import pq
 from psycopg.types.json import Jsonb
 
-from ..errors import LeaseError, PostgresError
+from ..errors import ErpSandboxError, LeaseError
 from ._sql import query
 from .connection import APPLICATION_NAME, SandboxConnection, SandboxDatabase, as_owner
 
@@ -57,7 +57,7 @@ class Lease:
     Attributes:
         id: tells it apart from all others, in names and in messages.
         database: the sandbox's database.
-        connection: the session that holds the lock; destructive statements run on it.
+        connection: the session that holds the lock; a restore's destructive statements run on it.
         application_name: what every session of this lease is called, those of child programs too.
     """
 
@@ -80,7 +80,7 @@ class Lease:
 
     @property
     def reader(self) -> SandboxConnection:
-        """Another session, as the sandbox's owner, that only looks, while ``connection`` works; opened at first use.
+        """Another session, as the sandbox's owner, that only looks, while ``undoer`` works; opened at first use.
 
         It does not have the lease's name: it writes nothing, however late.
 
@@ -109,17 +109,21 @@ class Lease:
         return self._undoer
 
     def _session_to_rewind_in(self) -> SandboxConnection | None:
-        """One of its own; None where the server does not let the login have it."""
+        """One of its own; None where it cannot be had, or not be a replica after all."""
         settings = dict(_LASTING)
         asked = "SELECT has_parameter_privilege('session_replication_role', 'SET')"
         if self.connection.execute(asked).fetchone() == (True,):
             settings["session_replication_role"] = "replica"
         with ExitStack() as stack:
             try:
+                # First, as a rewind cannot do without it.
+                _ = self.reader
                 session = stack.enter_context(closing(self.database.connect(self.application_name)))
                 _configure(session, settings)
-            except (PostgresError, psycopg.Error):
+            except (ErpSandboxError, psycopg.Error):
                 return None
+            # With statements of its own, psycopg would at a ROLLBACK deallocate all: those that undo, too.
+            session.prepare_threshold = None
             # Whoever takes the lease from here on finds it, and ends it.
             self.check()
             stack.pop_all()
@@ -200,10 +204,10 @@ class Lease:
         ).fetchall()
 
     def park(self) -> bool:
-        """Let the next one have the sandbox, and keep the session for ``retake``: a rewind's plans are in it.
+        """Let the next one have the sandbox, and keep the sessions for ``retake``: a rewind's plans are in them.
 
         Returns:
-            Whether there is a session to keep.
+            Whether there are sessions to keep.
         """
         try:
             if self.connection.info.transaction_status is pq.TransactionStatus.IDLE:
@@ -252,10 +256,10 @@ def _holders(connection: SandboxConnection) -> list[tuple[int, str]]:
 
 
 def retake(parked: Lease) -> Lease | None:
-    """A new lease on a parked one's session; None, and the session closed, where others have or want the sandbox.
+    """A new lease on a parked one's sessions; None, and they are closed, where others have or want the sandbox.
 
     Raises:
-        LeaseError: a session of an earlier lease would not end; the session is closed.
+        LeaseError: a session of an earlier lease would not end; the parked ones are closed.
     """
     with ExitStack() as stack:
         stack.callback(parked.release)

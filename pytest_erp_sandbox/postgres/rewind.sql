@@ -162,6 +162,7 @@ DECLARE
     enabling text[] := '{}';
     touched record;
     undone record;
+    told int := 0;
 BEGIN
     SELECT coalesce(array_agg(DISTINCT relation), '{}'),
         coalesce(array_agg(DISTINCT relation) FILTER (WHERE calls.nested), '{}')
@@ -233,11 +234,12 @@ BEGIN
             SELECT ARRAY[tables.relation], tables.relation = ANY (replaced), may_have_to_replace AND may_replace
             FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND NOT entangled
             UNION ALL
-            SELECT array_agg(tables.relation), false, bool_or(may_have_to_replace AND may_replace)
+            SELECT array_agg(tables.relation), false, true
             FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
         ) AS statements (these, anew, may_be_swapped)
         CROSS JOIN LATERAL erp_sandbox_journal.undo_together(these, anew, may_be_swapped) AS undone
     LOOP
+        told := told + 1;
         SELECT tables.name INTO table_name FROM erp_sandbox_journal.tables WHERE tables.relation = undone.relation;
         IF undone.is_wrong THEN
             RAISE EXCEPTION USING ERRCODE = 'ES001',
@@ -257,6 +259,9 @@ BEGIN
         END IF;
         RETURN NEXT;
     END LOOP;
+    IF told <> cardinality(dirty) THEN
+        RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'a table was written that the journal does not know how to undo';
+    END IF;
     IF is_long THEN
         -- Of the rows that this leaves behind, the next one shall know.
         PERFORM pg_stat_force_next_flush();

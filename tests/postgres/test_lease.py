@@ -384,6 +384,7 @@ class TestTheSessionThatRewinds:
 
     def test_that_comes_too_late_is_not_used(self, granted: Side, monkeypatch: pytest.MonkeyPatch) -> None:
         mine = take_lease([granted.sandbox], PATIENCE)
+        _ = mine.reader
         connect_as_ever, sessions = SandboxDatabase.connect, list[SandboxConnection]()
 
         def connect_late(database: SandboxDatabase, name: str = "", options: str = "") -> SandboxConnection:
@@ -398,10 +399,25 @@ class TestTheSessionThatRewinds:
             _ = mine.undoer
         assert all(session.closed for session in sessions)
 
-    def test_is_the_leases_own_where_the_server_has_no_room_for_another(self, granted: Side) -> None:
-        granted.administrate(f'ALTER ROLE "{granted.login}" CONNECTION LIMIT 1')
-        with leased(granted) as lease:
+    @pytest.mark.parametrize("limit", [1, 2])
+    def test_is_the_leases_own_where_the_server_has_no_room_for_another(self, sandbox: Side, limit: int) -> None:
+        sandbox.administrate(f'ALTER ROLE "{sandbox.login}" CONNECTION LIMIT {limit}')
+        with leased(sandbox) as lease:
             assert lease.undoer is lease.connection
+            if limit == 2:  # the one that a rewind cannot do without
+                assert lease.reader is not lease.connection
+
+    def test_keeps_its_statements_when_it_is_rolled_back(self, sandbox: Side) -> None:
+        with leased(sandbox) as lease:
+            session = lease.undoer
+            session.execute("PREPARE undoing AS SELECT 1")
+            for _ in range(10):
+                session.execute("SELECT 2")
+            session.execute("BEGIN")
+            session.execute("ROLLBACK")
+            for _ in range(10):
+                session.execute("SELECT 2")
+            session.execute("EXECUTE undoing")
 
     def test_is_the_leases_own_where_the_parameter_cannot_be_set_after_all(
         self, granted: Side, monkeypatch: pytest.MonkeyPatch

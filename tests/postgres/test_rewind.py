@@ -937,6 +937,13 @@ def test_a_session_lets_go_of_the_statements_that_undo_by_an_earlier_journal(san
     assert not kept[0] & kept[1]
 
 
+def test_a_table_that_the_journal_knows_nothing_of_is_restored(sandbox: JournalledSandbox) -> None:
+    sandbox.journal(PARTIES)
+    sandbox.happen("DELETE FROM party WHERE rowid = 1")
+    sandbox.admin.execute("DELETE FROM erp_sandbox_journal.tables")
+    assert "does not know how to undo" in sandbox.fallback()
+
+
 def test_where_nothing_was_written_no_reader_is_needed(sandbox: JournalledSandbox) -> None:
     def unneeded() -> SandboxConnection:
         raise AssertionError
