@@ -48,6 +48,7 @@ WITH candidate AS MATERIALIZED (
     JOIN pg_namespace ON pg_namespace.oid = oprnamespace
     GROUP BY key.oid
 ), column_pieces AS (
+    -- Sorted below, once for all of these.
     SELECT oid, array_agg(attname::text) AS names,
         string_agg(name, ', ') AS columns,
         string_agg('t.' || name, ', ') AS of_t,
@@ -144,6 +145,7 @@ LEFT JOIN column_pieces ON column_pieces.oid = candidate.oid
 LEFT JOIN foreign_keys ON foreign_keys.oid = candidate.oid
 LEFT JOIN unique_too ON unique_too.oid = candidate.oid
 LEFT JOIN tree ON tree.oid = candidate.oid
+-- OFFSET 0, here and in the next: found out once, and not copied into each expression that uses it.
 CROSS JOIN LATERAL (
     SELECT CASE
         WHEN relkind = 'f' THEN 'it is a foreign table'

@@ -234,6 +234,7 @@ BEGIN
             SELECT ARRAY[tables.relation], tables.relation = ANY (replaced), may_have_to_replace AND may_replace
             FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND NOT entangled
             UNION ALL
+            -- Whatever unique indexes they have: those of a partition's own are not known here.
             SELECT array_agg(tables.relation), false, true
             FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
         ) AS statements (these, anew, may_be_swapped)
