@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,11 +11,13 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import Query
 from psycopg.pq import TransactionStatus
 
 from ..errors import PostgresError
 from .connection import SandboxConnection
-from .journal import LATE, SCHEMA, Piece, form, shown_name
+from .journal import LATE, SCHEMA, form, shown_name
+from .tidy import vacuum
 
 __all__ = ["Fallback", "Rewound", "UndoneTable", "rewind"]
 
@@ -32,6 +34,8 @@ _GRACE = timedelta(milliseconds=50)
 # What begins the codes of a session that the server has ended, or a statement that somebody has. All else, a lack of
 # memory, of disk or of locks too, may be different for a restore.
 _ENDED = ("08", "57")
+
+_SURVEY = "SELECT reason, moved::text FROM erp_sandbox_journal.survey(%s::xid8, %s)"
 
 _PASSING = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 
@@ -97,8 +101,8 @@ def rewind(
 
     Args:
         connection: idle and in autocommit mode; always the same one, as it keeps the plans.
-        reader: gives another one, likewise, and acting as ``role``; asked where there is anything to undo. It looks
-            through the catalogue while ``connection`` puts rows back: one takes as long as the other.
+        reader: gives another one, likewise, acting as ``role``, and whose transactions are ``read committed``. It looks
+            through the catalogue while ``connection`` begins, and puts rows back.
         role: the sandbox's owner.
         baseline: what the baseline is called.
         lock_timeout: how long to wait for others.
@@ -133,7 +137,7 @@ def rewind(
     tables = tuple(UndoneTable(shown_name(name), *counts) for name, *counts, _ in rows)
     bloated = {name for *_, names in rows for name in names}
     if bloated:
-        _make_room(connection, role, sorted(bloated))
+        vacuum(connection, role, sorted(bloated))
     return Rewound(tables, time.perf_counter() - begun)
 
 
@@ -144,21 +148,28 @@ def _attempt(
     baseline: str,
     patience: timedelta,
     grace: timedelta,
+    *,
+    sequences_have_moved: bool = False,
 ) -> list[tuple[Any, ...]] | Fallback:
-    if not _begin(connection, role, baseline, patience, grace):
-        connection.execute("COMMIT")
-        return []
     second = reader()
     # In a pipeline, an answer is waited for at its end.
     with second.pipeline():
-        survey = second.execute("SELECT reason, moved::text FROM erp_sandbox_journal.survey(%s)", [grace])
-        undone = _undo(connection)
-    found = survey.fetchone()
-    assert found is not None
-    # The sequences as the server writes such an array.
-    reason, moved = found
+        surveys = [second.execute(_SURVEY, [None, grace])]
+        number = _begin(connection, role, baseline, patience, grace, sequences_have_moved)
+        if isinstance(number, str):
+            surveys.append(second.execute(_SURVEY, [number, grace]))
+            undone = _answer(connection, "SELECT * FROM erp_sandbox_journal.undo()")
+    if isinstance(number, psycopg.Error):
+        raise number
+    # The later answer, if there is one. The sequences as the server writes such an array.
+    reason, moved = next(row for survey in reversed(surveys) if (row := survey.fetchone()))
     if reason is not None:
         return Fallback(reason)
+    if number is None:
+        connection.execute("COMMIT")
+        if moved is None:
+            return []
+        return _attempt(connection, reader, role, baseline, patience, grace, sequences_have_moved=True)
     if isinstance(undone, psycopg.Error):
         raise undone
     end = sql.SQL("SELECT erp_sandbox_journal.put_sequences_back({}); COMMIT")
@@ -166,21 +177,20 @@ def _attempt(
     return undone
 
 
-def _undo(connection: SandboxConnection) -> list[tuple[Any, ...]] | psycopg.Error:
-    """What was put back; or why it was not, for which an altered catalogue may be the better reason."""
-    try:
-        return connection.execute("SELECT * FROM erp_sandbox_journal.undo()").fetchall()
-    except psycopg.Error as error:
-        return error
-
-
-def _begin(connection: SandboxConnection, role: str, baseline: str, patience: timedelta, grace: timedelta) -> bool:
-    """Begin the transaction; whether there is anything to undo."""
+def _begin(
+    connection: SandboxConnection,
+    role: str,
+    baseline: str,
+    patience: timedelta,
+    grace: timedelta,
+    sequences_have_moved: bool,
+) -> str | psycopg.Error | None:
+    """Begin the transaction. Its number; or None where nobody has written; or why it cannot begin."""
     # All in one message: each round trip would cost as much as the undo of a table.
     script = sql.SQL(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;"
         " SET LOCAL ROLE {role}; SET LOCAL synchronous_commit = off; SET LOCAL client_min_messages = error;"
-        " SELECT {begin}({baseline}, {form}, {patience}, {grace})"
+        " SELECT {begin}({baseline}, {form}, {patience}, {grace}, {sequences_have_moved})::text"
     ).format(
         role=sql.Identifier(role),
         begin=sql.Identifier(SCHEMA, "begin_rewind"),
@@ -188,11 +198,21 @@ def _begin(connection: SandboxConnection, role: str, baseline: str, patience: ti
         form=sql.Literal(form()),
         patience=sql.Literal(patience),
         grace=sql.Literal(grace),
+        sequences_have_moved=sql.Literal(sequences_have_moved),
     )
-    cursor = connection.execute(script)
-    for _ in range(5):
-        cursor.nextset()
-    return cursor.fetchone() == (True,)
+    answer = _answer(connection, script)
+    return answer if isinstance(answer, psycopg.Error) else answer[0][0]
+
+
+def _answer(connection: SandboxConnection, statements: Query) -> list[tuple[Any, ...]] | psycopg.Error:
+    """What the last one gives; or the error, for which the survey may have the better reason."""
+    try:
+        cursor = connection.execute(statements)
+    except psycopg.Error as error:
+        return error
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
 
 
 def _is_passing(error: psycopg.Error) -> bool:
@@ -218,13 +238,3 @@ def _explained(error: psycopg.Error, lock_timeout: timedelta) -> Fallback:
     if isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedFunction):
         return Fallback("there is no journal, or another version of this program made it")
     return Fallback(said if error.sqlstate == _CANNOT else f"the undo failed: {said}")
-
-
-def _make_room(connection: SandboxConnection, role: str, tables: Sequence[str]) -> None:
-    """Vacuum what was written so often that it has to be."""
-    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
-    try:
-        # Whoever holds a lock on a table needs it more.
-        connection.execute(sql.SQL("VACUUM (SKIP_LOCKED) {}").format(sql.SQL(", ").join(map(Piece, tables))))
-    finally:
-        connection.execute("SET ROLE NONE")

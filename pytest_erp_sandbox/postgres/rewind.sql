@@ -68,11 +68,12 @@ BEGIN
 END
 $body$;
 
--- Begins to put back what was written since the baseline: from here on, nobody else writes. False if nothing was. Raises
+-- Begins to put back what was written since the baseline: from here on, nobody else writes. Gives the transaction's own
+-- number; or NULL if nobody has written, and so nothing but sequences can have moved, which are said to have or not. Raises
 -- ES001 for what cannot be put back, and ES002 or ES003 for transactions that would not end.
 CREATE FUNCTION erp_sandbox_journal.begin_rewind(
-    expected_baseline text, expected_form text, patience interval, grace interval
-) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan'
+    expected_baseline text, expected_form text, patience interval, grace interval, sequences_have_moved boolean
+) RETURNS xid8 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan'
     AS $body$
 DECLARE
     baseline record;
@@ -99,34 +100,53 @@ BEGIN
 
     -- No transaction on the whole server has had a number since the last rewind's: nobody has written. (A snapshot would
     -- not tell, it leaves out the youngest that still run.) Only sequences can move without a number.
-    IF baseline.since = 1 AND NOT EXISTS (SELECT FROM erp_sandbox_journal.moved_sequences()) THEN
-        RETURN false;
+    IF baseline.since = 1 AND NOT sequences_have_moved THEN
+        RETURN NULL;
     END IF;
 
     -- First: what is still running is older than this, and what comes later is younger.
     own_xid := pg_current_xact_id();
     PERFORM set_config('erp_sandbox.rewinding', own_xid::text, true);
     PERFORM erp_sandbox_journal.await_writers(patience, grace);
-    RETURN true;
+    RETURN own_xid;
 END
 $body$;
 
--- Once it has begun, what another session finds out while the rows are put back: why they cannot be, if the catalogue is
--- not the baseline's, and which sequences have moved. Of what is being put back, it does not see anything.
-CREATE FUNCTION erp_sandbox_journal.survey(
-    grace interval, OUT reason text, OUT moved erp_sandbox_journal.sequence_state[]
-) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan' SET jit = off
+-- What another session finds out meanwhile: why the rows cannot be put back, if the catalogue is not the baseline's, and
+-- which sequences have moved. Of what is being put back, it does not see anything.
+-- It is asked before the rewind begins, not knowing its number, and again with it. The first answer is as good as one from
+-- then on, and not given twice, if the rewind's transaction is the next on the whole server, and all before it had ended.
+CREATE FUNCTION erp_sandbox_journal.survey(rewind xid8, grace interval)
+    RETURNS TABLE (reason text, moved erp_sandbox_journal.sequence_state[])
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan' SET jit = off
     AS $body$
+DECLARE
+    before pg_snapshot := pg_current_snapshot();
+    since int;
 BEGIN
-    PERFORM erp_sandbox_journal.limit_waiting(grace);
-    SELECT 'the catalogue is not as it was (' || erp_sandbox_journal.altered(age(xmin)) || ')' INTO reason
-    FROM erp_sandbox_journal.baseline;
-    IF reason IS NOT NULL THEN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE 'a transaction that is % does not see what others have done', current_setting('transaction_isolation');
+    ELSIF current_setting('erp_sandbox.surveyed_for', true) = rewind::text THEN
         RETURN;
     END IF;
-    SELECT array_agg(state), string_agg(CASE WHEN (state).is_cached THEN format(
-        'the sequence %s has moved, and sessions may hold values of it in store', (state).sequence::regclass) END, '; ')
-    INTO moved, reason FROM erp_sandbox_journal.moved_sequences() AS state;
+    SELECT age(xmin) INTO since FROM erp_sandbox_journal.baseline;
+    IF rewind IS NULL AND pg_snapshot_xmin(before) = pg_snapshot_xmax(before) THEN
+        PERFORM set_config('erp_sandbox.surveyed_for', pg_snapshot_xmax(before)::text, true);
+    ELSIF rewind IS NULL AND since > 1 THEN
+        -- Somebody is at it: that has to be seen again anyway.
+        RETURN;
+    END IF;
+    PERFORM erp_sandbox_journal.limit_waiting(grace);
+    -- Where nobody has written, nothing was defined.
+    IF rewind IS NOT NULL OR since > 1 THEN
+        reason := 'the catalogue is not as it was (' || erp_sandbox_journal.altered(since) || ')';
+    END IF;
+    IF reason IS NULL THEN
+        SELECT array_agg(state), string_agg(CASE WHEN (state).is_cached THEN format(
+            'the sequence %s has moved, and sessions may hold values of it in store', (state).sequence::regclass) END, '; ')
+        INTO moved, reason FROM erp_sandbox_journal.moved_sequences() AS state;
+    END IF;
+    RETURN NEXT;
 END
 $body$;
 

@@ -1,15 +1,66 @@
-"""What a restore leaves to be done: statistics of large tables, and sessions whose cached types are gone."""
+"""What is left to be done: room of rows that are gone, statistics of large tables, sessions whose types are gone."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from psycopg import sql
 
 from .connection import APPLICATION_NAME, SandboxConnection, quoted_role
+from .journal import Piece
 
-__all__ = ["analyze_large_tables", "end_idle_sessions"]
+__all__ = ["analyze_large_tables", "end_idle_sessions", "vacuum", "vacuum_catalogue"]
+
+_WIPED = [
+    "pg_catalog.pg_attrdef",
+    "pg_catalog.pg_attribute",
+    "pg_catalog.pg_class",
+    "pg_catalog.pg_constraint",
+    "pg_catalog.pg_depend",
+    "pg_catalog.pg_description",
+    "pg_catalog.pg_index",
+    "pg_catalog.pg_proc",
+    "pg_catalog.pg_rewrite",
+    "pg_catalog.pg_sequence",
+    "pg_catalog.pg_statistic",
+    "pg_catalog.pg_trigger",
+    "pg_catalog.pg_type",
+]
+"""Where a wipe leaves most of its dead rows."""
 
 _LARGE = 8 * 1024 * 1024
 """Bytes from which on plans suffer more without statistics than ANALYZE takes; autovacuum sees to the rest."""
+
+
+def vacuum(connection: SandboxConnection, role: str, tables: Sequence[str]) -> None:
+    """VACUUM these tables, named as the server names them, as the owner; outside of transactions.
+
+    Whoever has a lock on one needs it more. To shorten its file, VACUUM would wait for that lock, five seconds each.
+    """
+    rows = connection.execute(
+        "SELECT name, EXISTS (SELECT FROM pg_locks WHERE locktype = 'relation' AND pid <> pg_backend_pid()"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND relation IN (SELECT name::regclass UNION SELECT relid FROM pg_partition_tree(name::regclass)))"
+        " FROM unnest(%s::text[]) AS name",
+        [tables],
+    ).fetchall()
+    connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+    try:
+        for is_in_use in (False, True):
+            names = [Piece(name) for name, in_use in rows if in_use is is_in_use]
+            if names:
+                options = sql.SQL("SKIP_LOCKED, TRUNCATE {}").format(not is_in_use)
+                connection.execute(sql.SQL("VACUUM ({}) {}").format(options, sql.SQL(", ").join(names)))
+    finally:
+        connection.execute("SET ROLE NONE")
+
+
+def vacuum_catalogue(connection: SandboxConnection, role: str) -> None:
+    """Take a wipe's dead rows out of the catalogue; outside of transactions.
+
+    Otherwise what is restored comes behind them, and each rewind, which looks through the catalogue, reads all of it.
+    """
+    vacuum(connection, role, _WIPED)
 
 
 def analyze_large_tables(connection: SandboxConnection, role: str) -> None:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
 
+import pytest_erp_sandbox.postgres.rewind as rewinds
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import ClusterError, PostgresError
 from pytest_erp_sandbox.postgres.changes import Unseen, read_changes
@@ -944,13 +946,44 @@ def test_a_table_that_the_journal_knows_nothing_of_is_restored(sandbox: Journall
     assert "does not know how to undo" in sandbox.fallback()
 
 
-def test_where_nothing_was_written_no_reader_is_needed(sandbox: JournalledSandbox) -> None:
-    def unneeded() -> SandboxConnection:
-        raise AssertionError
-
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "BEGIN; ALTER TABLE party ALTER name SET NOT NULL; ALTER TABLE party ALTER name DROP NOT NULL; COMMIT"),
+        (
+            "BEGIN; ALTER TABLE party ALTER name SET STATISTICS 0; ALTER TABLE party ALTER name SET STATISTICS -1",
+            "COMMIT",
+        ),
+        ("", "BEGIN; INSERT INTO party (name) VALUES ('x'); ROLLBACK"),
+        ("BEGIN; INSERT INTO party (name) VALUES ('x')", "ROLLBACK"),
+        ("", ""),
+    ],
+    ids=["defining", "ending what defines", "writing", "ending what writes", "nothing"],
+)
+def test_what_others_do_between_the_survey_and_the_beginning(
+    sandbox: JournalledSandbox, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    """The survey is asked for first; what is done until the rewind has its number, it has not seen."""
+    begin = rewinds._begin
     sandbox.journal(PARTIES)
-    sandbox.rewound()
-    assert isinstance(rewind(sandbox.connection, unneeded, ROLE, BASELINE), Rewound)
+    sandbox.happen("UPDATE party SET name = 'x'")
+    with sandbox.application() as application:
+
+        def begin_later(*arguments: Any) -> Any:
+            surveyed = "(state, wait_event) = ('active', 'ClientRead') AND query ~ 'survey'"
+            until(sandbox, f"SELECT FROM pg_stat_activity WHERE pid = {sandbox.reader.info.backend_pid} AND {surveyed}")
+            application.execute(after.encode())
+            return begin(*arguments)
+
+        application.execute(before.encode())
+        # A snapshot lists the transactions that run up to the youngest that has ended.
+        sandbox.happen("SELECT pg_current_xact_id()")
+        monkeypatch.setattr(rewinds, "_begin", begin_later)
+        if "ALTER" in before + after:
+            assert "the catalogue is not as it was (pg_attribute: public.party)" in sandbox.fallback()
+        else:
+            sandbox.rewound()
+            sandbox.expect_baseline()
 
 
 def test_a_program_that_is_killed_while_it_rewinds(sandbox: JournalledSandbox) -> None:
@@ -1060,6 +1093,12 @@ MANY = (
 )
 
 
+PARTED = (
+    "CREATE TABLE parted (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);"
+    "CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (1000000)"
+)
+
+
 def _size_of_journals(sandbox: JournalledSandbox) -> int:
     sizes = "SELECT sum(pg_table_size(oid))::bigint FROM pg_class WHERE relname ~ '^(calls|rows)(_\\d+)?$'"
     row = sandbox.admin.execute(sizes.encode()).fetchone()
@@ -1097,6 +1136,20 @@ def test_who_reads_the_journal_is_not_waited_for(sandbox: JournalledSandbox, lar
     sandbox.expect_baseline()
     sandbox.happen("UPDATE many SET v = v || '!' WHERE id = 1")
     assert sandbox.rewound().rows == 1
+    sandbox.expect_baseline()
+
+
+@pytest.mark.parametrize("read", ["erp_sandbox_journal.calls", "many", "parted"])
+def test_who_has_read_and_stays_in_a_transaction_is_not_waited_for(sandbox: JournalledSandbox, read: str) -> None:
+    """VACUUM gives a file's end back under a lock that it waits for, five seconds for each table."""
+    sandbox.journal(*MANY, PARTED)
+    for _ in range(2):
+        for table in ("many", "parted"):
+            sandbox.happen(f"INSERT INTO {table} SELECT i, 'x' FROM generate_series(15001, 30000) AS i")
+        with sandbox.application() as reader:
+            reader.execute("BEGIN")
+            reader.execute(f"SELECT FROM {read}".encode())
+            assert sandbox.rewound().seconds < 4
     sandbox.expect_baseline()
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.postgres.connection import as_owner
-from pytest_erp_sandbox.postgres.tidy import analyze_large_tables, end_idle_sessions
+from pytest_erp_sandbox.postgres.tidy import analyze_large_tables, end_idle_sessions, vacuum_catalogue
 
 from ..servers import connect
-from .pairs import make_sandbox
+from .pairs import Side, make_sandbox
 
 
 def test_idle_sessions_of_the_own_login_are_ended_and_the_others_named(server: Server) -> None:
@@ -48,6 +48,27 @@ def test_large_tables_get_statistics_and_small_ones_do_not(server: Server) -> No
         "gathered",
         "large one",
     ]
+
+
+def catalogue_pages(sandbox: Side) -> int:
+    with sandbox.sandbox.connect() as connection:
+        row = connection.execute("SELECT pg_relation_size('pg_attribute') / 8192").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_wipe_leaves_nothing_in_the_catalogue(server: Server) -> None:
+    sandbox = make_sandbox(server)
+    empty = catalogue_pages(sandbox)
+    sandbox.execute(*(f"CREATE TABLE t{n} AS SELECT * FROM pg_class" for n in range(100)))
+    sandbox.execute(*(f"DROP TABLE t{n}" for n in range(100)))
+    full = catalogue_pages(sandbox)
+
+    with sandbox.sandbox.connect() as connection:
+        vacuum_catalogue(connection, sandbox.role)
+        assert connection.execute("SELECT current_user").fetchone() == (sandbox.login,)
+
+    assert catalogue_pages(sandbox) - empty < (full - empty) / 10
 
 
 def test_nothing_to_do_is_done_quietly(server: Server) -> None:
