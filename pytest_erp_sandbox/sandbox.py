@@ -25,7 +25,7 @@ from .postgres.inventory import owns_anything
 from .postgres.lease import Lease
 from .postgres.references import foreign_keys
 from .postgres.rewind import Fallback, Rewound, rewind
-from .postgres.tidy import analyze_large_tables, end_idle_sessions
+from .postgres.tidy import analyze_large_tables, end_idle_sessions, vacuum_catalogue
 from .postgres.verify import read_differences
 from .progress import Progress
 from .reach import documents_back, erp_down
@@ -172,6 +172,8 @@ class Sandbox:
         wanted = {*extensions, *present_extensions(lease.connection)}
         with self._progress.step(f"wiping {self.name}"):
             wipe(lease, lock_timeout=place.lock_timeout)
+            if self._settings.strategy == "rewind":
+                vacuum_catalogue(lease.connection, place.role)
         with as_owner(lease.connection, place.role):
             create_extensions(lease.connection, wanted)
         with self._progress.step(f"restoring {self.name}", total=len(archive.entries)) as on_progress:

@@ -116,6 +116,17 @@ class TestRewind:
             assert pids_of(sandbox)[0] == lease
             assert not {undoer, reader} & {*pids_of(sandbox)}
 
+    def test_reads_no_more_of_the_catalogue_however_often_it_was_restored(
+        self, pool: Pool, golden: Golden, estate: BuiltEstate
+    ) -> None:
+        pages = []
+        for _ in range(4):
+            with pool.rehearsal(golden) as sandbox:
+                asked = "SELECT pg_relation_size('pg_attribute') / 8192"
+                pages += sandbox.lease.connection.execute(asked).fetchall()
+            write(estate, "CREATE TABLE llx_of_a_module (rowid serial PRIMARY KEY)")
+        assert pages[-1][0] < 1.1 * pages[0][0], pages
+
     @pytest.mark.usefixtures("begun")
     def test_lets_others_have_the_sandbox_in_between(self, pool: Pool, runs: Runs, golden: Golden) -> None:
         with closing(runs.pool("another run")) as other:
