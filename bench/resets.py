@@ -21,6 +21,7 @@ from pytest_erp_sandbox.demo.generator import Size, fill
 from pytest_erp_sandbox.demo.server import Server, server_folder
 from pytest_erp_sandbox.golden import Golden
 from pytest_erp_sandbox.pool import Pool
+from pytest_erp_sandbox.postgres.adoption import require_mark
 from pytest_erp_sandbox.postgres.inventory import object_counts
 from pytest_erp_sandbox.progress import OnProgress, Progress
 from pytest_erp_sandbox.refresh import golden_dump
@@ -60,6 +61,7 @@ class Bench:
 
     server: Server
     estate: Estate
+    settings: Settings
     sandbox: Sandbox
     golden: Golden
     folder: Path
@@ -89,6 +91,15 @@ class Bench:
         wipe, restore = self.steps.seconds
         return Reset(took, wipe, restore)
 
+    def begin_rewinding(self) -> str:
+        """Put the sandbox back as the plugin does where it will be rewound; what the baseline is called."""
+        settings = self.settings.model_copy(update={"strategy": "rewind"})
+        lease = self.sandbox.lease
+        Sandbox(lease, settings.all_sandboxes[0], settings, Progress()).reset(self.golden)
+        baseline = require_mark(lease.connection).baseline
+        assert baseline is not None
+        return baseline
+
     def _quieten(self) -> None:
         """Write out what the round before left, so that no round pays for another's."""
         with psycopg.connect(self.server.dsn().get_secret_value(), autocommit=True) as admin:
@@ -115,8 +126,9 @@ def ready(programs: Path | None, size: Size) -> Iterator[Bench]:
             # As a server is that has been up for a while: prod has statistics, and nothing is left to clean up.
             with psycopg.connect(server.dsn("erp").get_secret_value(), autocommit=True) as admin:
                 admin.execute("VACUUM (ANALYZE, FREEZE)")
-            with _leased(estate, Path(scratch)) as (sandbox, golden, steps):
-                bench = Bench(server, estate, sandbox, golden, Path(scratch), steps)
+            settings = _settings(estate, Path(scratch) / "golden")
+            with _leased(settings) as (sandbox, golden, steps):
+                bench = Bench(server, estate, settings, sandbox, golden, Path(scratch), steps)
                 _dump_for_shell(bench)
                 yield bench
     finally:
@@ -124,9 +136,8 @@ def ready(programs: Path | None, size: Size) -> Iterator[Bench]:
 
 
 @contextmanager
-def _leased(estate: Estate, scratch: Path) -> Iterator[tuple[Sandbox, Golden, _Stopwatch]]:
+def _leased(settings: Settings) -> Iterator[tuple[Sandbox, Golden, _Stopwatch]]:
     steps = _Stopwatch()
-    settings = _settings(estate, scratch / "golden")
     pool = Pool(settings, "bench", steps)
     golden = golden_dump(settings, pool.lease, run="bench", progress=Progress())
     with pool.lease() as sandbox:
