@@ -319,6 +319,14 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION erp_sandbox_journal.require_read_committed() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE 'a transaction that is % does not see what others have done', current_setting('transaction_isolation');
+    END IF;
+END
+$$;
+
 -- What verification knows of the baseline: of each table, sequence and definition, what it was.
 CREATE TABLE erp_sandbox_journal.contents (name text NOT NULL, digest text NOT NULL);
 
@@ -330,9 +338,7 @@ DECLARE
     late text;
     grantee text;
 BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE 'a transaction that is % does not see what others have done', current_setting('transaction_isolation');
-    END IF;
+    PERFORM erp_sandbox_journal.require_read_committed();
     REVOKE ALL ON ALL FUNCTIONS IN SCHEMA erp_sandbox_journal FROM PUBLIC;
     -- Default privileges may have opened it to others.
     FOR grantee IN

@@ -89,8 +89,7 @@ class Lease:
         """
         if self._reader is None or not _answers(self._reader):
             session = self.database.connect()
-            looking = {"default_transaction_isolation": "read committed", "default_transaction_read_only": "on"}
-            _configure(session, {**_LASTING, **looking, "role": self.database.role})
+            _configure(session, {**_LASTING, "role": self.database.role, "default_transaction_read_only": "on"})
             self._reader = session
         return self._reader
 

@@ -205,7 +205,7 @@ def _begin(
 
 
 def _answer(connection: SandboxConnection, statements: Query) -> list[tuple[Any, ...]] | psycopg.Error:
-    """What the last one gives; or the error, for which the survey may have the better reason."""
+    """What the last one gives; or the error, for when the survey has ended: that may have the better reason."""
     try:
         cursor = connection.execute(statements)
     except psycopg.Error as error:

@@ -124,9 +124,8 @@ DECLARE
     before pg_snapshot := pg_current_snapshot();
     since int;
 BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE 'a transaction that is % does not see what others have done', current_setting('transaction_isolation');
-    ELSIF current_setting('erp_sandbox.surveyed_for', true) = rewind::text THEN
+    PERFORM erp_sandbox_journal.require_read_committed();
+    IF current_setting('erp_sandbox.surveyed_for', true) = rewind::text THEN
         RETURN;
     END IF;
     SELECT age(xmin) INTO since FROM erp_sandbox_journal.baseline;

@@ -126,7 +126,7 @@ def _database(server: Server) -> SandboxDatabase:
 
 def _reader(server: Server) -> SandboxConnection:
     reader = _database(server).connect()
-    reader.execute(f"SET ROLE {ROLE}; SET default_transaction_isolation = 'read committed'".encode())
+    reader.execute(f"SET ROLE {ROLE}".encode())
     return reader
 
 

@@ -1020,6 +1020,16 @@ def test_whatever_isolation_sessions_begin_with(sandbox: JournalledSandbox) -> N
     sandbox.expect_baseline()
 
 
+def test_a_reader_that_would_not_see_what_others_do_is_refused(sandbox: JournalledSandbox) -> None:
+    sandbox.journal(PARTIES)
+    sandbox.happen("UPDATE party SET name = 'x'")
+    sandbox.reader.execute("SET default_transaction_isolation = 'repeatable read'")
+    try:
+        assert "a transaction that is repeatable read does not see what others" in sandbox.fallback()
+    finally:
+        sandbox.reader.execute("SET default_transaction_isolation = 'read committed'")
+
+
 def test_few_rows_leave_triggers_on_updates_alone(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES, TOUCHED)
     touched = "SELECT xmin FROM pg_trigger WHERE tgname = 'touched'"
