@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Query
 from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row
 
 from ..errors import PostgresError
 from .connection import SandboxConnection
-from .journal import LATE, SCHEMA, form, shown_name
+from .journal import LATE, form, shown_name
 from .tidy import vacuum
 
 __all__ = ["Fallback", "Rewound", "UndoneTable", "rewind"]
@@ -35,7 +35,16 @@ _GRACE = timedelta(milliseconds=50)
 # memory, of disk or of locks too, may be different for a restore.
 _ENDED = ("08", "57")
 
-_SURVEY = "SELECT reason, moved::text FROM erp_sandbox_journal.survey(%s::xid8, %s)"
+# For the transaction alone.
+_SETTINGS = """
+SELECT set_config('role', %s, true), set_config('statement_timeout', '0', true),
+    set_config('synchronous_commit', 'off', true), set_config('client_min_messages', 'error', true)
+"""
+_UNDO = """
+SELECT number::text, is_youngest, undone.* FROM erp_sandbox_journal.begin_rewind(%s, %s, %s, %s, %s)
+LEFT JOIN LATERAL erp_sandbox_journal.undo(number) AS undone ON true
+"""
+_SURVEY = "SELECT reason, moved::text, next::text, is_late FROM erp_sandbox_journal.survey(%s, %s)"
 
 _PASSING = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 
@@ -141,6 +150,28 @@ def rewind(
     return Rewound(tables, time.perf_counter() - begun)
 
 
+@dataclass(frozen=True)
+class _Survey:
+    """What ``survey`` in rewind.sql gives; ``moved`` as the server writes such an array."""
+
+    reason: str | None
+    moved: str | None
+    next: str | None
+    is_late: bool
+
+
+@dataclass(frozen=True)
+class _Undone:
+    """What ``begin_rewind`` in rewind.sql gives, and the lines of ``undo``."""
+
+    number: str | None
+    is_youngest: bool | None
+    lines: Sequence[tuple[Any, ...]]
+
+    def is_all_seen_by(self, survey: _Survey) -> bool:
+        return self.number is None or survey.is_late or (survey.next == self.number and self.is_youngest is True)
+
+
 def _attempt(
     connection: SandboxConnection,
     reader: Callable[[], SandboxConnection],
@@ -150,31 +181,34 @@ def _attempt(
     grace: timedelta,
     *,
     sequences_have_moved: bool = False,
-) -> list[tuple[Any, ...]] | Fallback:
+) -> Sequence[tuple[Any, ...]] | Fallback:
     second = reader()
-    # In a pipeline, an answer is waited for at its end.
-    with second.pipeline():
-        surveys = [second.execute(_SURVEY, [None, grace])]
-        number = _begin(connection, role, baseline, patience, grace, sequences_have_moved)
-        if isinstance(number, str):
-            surveys.append(second.execute(_SURVEY, [number, grace]))
-            undone = _answer(connection, "SELECT * FROM erp_sandbox_journal.undo()")
-    if isinstance(number, psycopg.Error):
-        raise number
-    # The later answer, if there is one. The sequences as the server writes such an array.
-    reason, moved = next(row for survey in reversed(surveys) if (row := survey.fetchone()))
-    if reason is not None:
-        return Fallback(reason)
-    if number is None:
-        connection.execute("COMMIT")
-        if moved is None:
-            return []
-        return _attempt(connection, reader, role, baseline, patience, grace, sequences_have_moved=True)
+    survey = second.cursor(row_factory=class_row(_Survey))
+    # In pipelines, an answer is not waited for until it is needed.
+    with second.pipeline(), connection.pipeline():
+        undoing = _begin(connection, role, baseline, patience, grace, sequences_have_moved)
+        survey.execute(_SURVEY, [connection.info.backend_pid, grace])
+        undone = _answer(undoing)
+    if isinstance(undone, psycopg.Error) and undone.sqlstate in (LATE, _BEGUN):
+        raise undone
+    seen = survey.fetchone()
+    if seen is None or isinstance(undone, psycopg.Error) or not undone.is_all_seen_by(seen):
+        survey.execute(_SURVEY, [None, grace])
+        seen = survey.fetchone()
+        assert seen
+    # The better reason.
+    if seen.reason is not None:
+        return Fallback(seen.reason)
     if isinstance(undone, psycopg.Error):
         raise undone
+    if undone.number is None:
+        connection.execute("COMMIT")
+        if seen.moved is None:
+            return []
+        return _attempt(connection, reader, role, baseline, patience, grace, sequences_have_moved=True)
     end = sql.SQL("SELECT erp_sandbox_journal.put_sequences_back({}); COMMIT")
-    connection.execute(end.format(sql.Literal(moved)))
-    return undone
+    connection.execute(end.format(sql.Literal(seen.moved)))
+    return undone.lines
 
 
 def _begin(
@@ -184,35 +218,22 @@ def _begin(
     patience: timedelta,
     grace: timedelta,
     sequences_have_moved: bool,
-) -> str | psycopg.Error | None:
-    """Begin the transaction. Its number; or None where nobody has written; or why it cannot begin."""
-    # All in one message: each round trip would cost as much as the undo of a table.
-    script = sql.SQL(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;"
-        " SET LOCAL ROLE {role}; SET LOCAL synchronous_commit = off; SET LOCAL client_min_messages = error;"
-        " SELECT {begin}({baseline}, {form}, {patience}, {grace}, {sequences_have_moved})::text"
-    ).format(
-        role=sql.Identifier(role),
-        begin=sql.Identifier(SCHEMA, "begin_rewind"),
-        baseline=sql.Literal(baseline),
-        form=sql.Literal(form()),
-        patience=sql.Literal(patience),
-        grace=sql.Literal(grace),
-        sequences_have_moved=sql.Literal(sequences_have_moved),
-    )
-    answer = _answer(connection, script)
-    return answer if isinstance(answer, psycopg.Error) else answer[0][0]
+) -> psycopg.Cursor[tuple[Any, ...]]:
+    """Begin the transaction, and undo."""
+    # In as few messages as can be. Kept by psycopg, they would be forgotten at a ROLLBACK, with all that undoes.
+    connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", prepare=False)
+    connection.execute(_SETTINGS, [role], prepare=False)
+    return connection.execute(_UNDO, [baseline, form(), patience, grace, sequences_have_moved], prepare=False)
 
 
-def _answer(connection: SandboxConnection, statements: Query) -> list[tuple[Any, ...]] | psycopg.Error:
-    """What the last one gives; or the error, for when the survey has ended: that may have the better reason."""
+def _answer(undoing: psycopg.Cursor[tuple[Any, ...]]) -> _Undone | psycopg.Error:
+    """The error, if there is one, is for when the survey has ended."""
     try:
-        cursor = connection.execute(statements)
+        rows = undoing.fetchall()
     except psycopg.Error as error:
         return error
-    while cursor.nextset():
-        pass
-    return cursor.fetchall()
+    number, is_youngest, *_ = rows[0]
+    return _Undone(number, is_youngest, [tuple(line) for _, _, *line in rows if line[0] is not None])
 
 
 def _is_passing(error: psycopg.Error) -> bool:

@@ -69,15 +69,15 @@ END
 $body$;
 
 -- Begins to put back what was written since the baseline: from here on, nobody else writes. Gives the transaction's own
--- number; or NULL if nobody has written, and so nothing but sequences can have moved, which are said to have or not. Raises
--- ES001 for what cannot be put back, and ES002 or ES003 for transactions that would not end.
+-- number, and whether it is the youngest on the whole server that did anything; or NULL if nobody has written, and so nothing
+-- but sequences can have moved, which are said to have or not. Raises ES001 for what cannot be put back, and ES002 or ES003
+-- for transactions that would not end.
 CREATE FUNCTION erp_sandbox_journal.begin_rewind(
-    expected_baseline text, expected_form text, patience interval, grace interval, sequences_have_moved boolean
-) RETURNS xid8 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan'
-    AS $body$
+    expected_baseline text, expected_form text, patience interval, grace interval, sequences_have_moved boolean,
+    OUT number xid8, OUT is_youngest boolean
+) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan' AS $body$
 DECLARE
     baseline record;
-    own_xid xid8;
     reason text;
 BEGIN
     SELECT *, age(xmin) AS since INTO baseline FROM erp_sandbox_journal.baseline;
@@ -101,43 +101,53 @@ BEGIN
     -- No transaction on the whole server has had a number since the last rewind's: nobody has written. (A snapshot would
     -- not tell, it leaves out the youngest that still run.) Only sequences can move without a number.
     IF baseline.since = 1 AND NOT sequences_have_moved THEN
-        RETURN NULL;
+        RETURN;
     END IF;
 
     -- First: what is still running is older than this, and what comes later is younger.
-    own_xid := pg_current_xact_id();
-    PERFORM set_config('erp_sandbox.rewinding', own_xid::text, true);
+    number := pg_current_xact_id();
+    PERFORM set_config('erp_sandbox.rewinding', number::text, true);
     PERFORM erp_sandbox_journal.await_writers(patience, grace);
-    RETURN own_xid;
+    -- Of the younger ones, those that wrote here have ended by now.
+    is_youngest := pg_snapshot_xmax(pg_current_snapshot()) = number;
+    -- A sign for the survey: nobody else uses this lock.
+    LOCK TABLE erp_sandbox_journal.catalogue IN ROW SHARE MODE;
 END
 $body$;
 
 -- What another session finds out meanwhile: why the rows cannot be put back, if the catalogue is not the baseline's, and
 -- which sequences have moved. Of what is being put back, it does not see anything.
--- It is asked before the rewind begins, not knowing its number, and again with it. The first answer is as good as one from
--- then on, and not given twice, if the rewind's transaction is the next on the whole server, and all before it had ended.
-CREATE FUNCTION erp_sandbox_journal.survey(rewind xid8, grace interval)
-    RETURNS TABLE (reason text, moved erp_sandbox_journal.sequence_state[])
+-- It begins before the rewind does. Where all others have ended, it gives the number of the next transaction on the whole
+-- server: if that is the rewind's, and the youngest when others can write no more, then this has seen all that they did. Where
+-- others are at it, it waits until the rewind, in the session ``undoer``, lets nobody write; no line if that takes longer than
+-- ``grace``. NULL for a rewind that does already, or has ended.
+CREATE FUNCTION erp_sandbox_journal.survey(undoer int, grace interval)
+    RETURNS TABLE (reason text, moved erp_sandbox_journal.sequence_state[], next xid8, is_late boolean)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan' SET jit = off
     AS $body$
 DECLARE
     before pg_snapshot := pg_current_snapshot();
+    deadline timestamptz := clock_timestamp() + grace;
     since int;
 BEGIN
     PERFORM erp_sandbox_journal.require_read_committed();
-    IF current_setting('erp_sandbox.surveyed_for', true) = rewind::text THEN
-        RETURN;
-    END IF;
     SELECT age(xmin) INTO since FROM erp_sandbox_journal.baseline;
-    IF rewind IS NULL AND pg_snapshot_xmin(before) = pg_snapshot_xmax(before) THEN
-        PERFORM set_config('erp_sandbox.surveyed_for', pg_snapshot_xmax(before)::text, true);
-    ELSIF rewind IS NULL AND since > 1 THEN
-        -- Somebody is at it: that has to be seen again anyway.
-        RETURN;
+    IF pg_snapshot_xmin(before) = pg_snapshot_xmax(before) THEN
+        next := pg_snapshot_xmax(before);
     END IF;
+    is_late := next IS NULL AND since > 1 AND undoer IS NOT NULL;
+    WHILE is_late AND NOT EXISTS (
+        SELECT FROM pg_locks WHERE locktype = 'relation' AND relation = 'erp_sandbox_journal.catalogue'::regclass
+            AND mode = 'RowShareLock' AND granted AND pid = undoer
+    ) LOOP
+        IF clock_timestamp() > deadline THEN
+            RETURN;
+        END IF;
+        PERFORM pg_sleep(0.001);
+    END LOOP;
     PERFORM erp_sandbox_journal.limit_waiting(grace);
     -- Where nobody has written, nothing was defined.
-    IF rewind IS NOT NULL OR since > 1 THEN
+    IF since > 1 THEN
         reason := 'the catalogue is not as it was (' || erp_sandbox_journal.altered(since) || ')';
     END IF;
     IF reason IS NULL THEN
@@ -159,10 +169,10 @@ EXCEPTION WHEN lock_not_available THEN
 END
 $body$;
 
--- Once it has begun, puts the rows back; a line for each table. Raises ES001 for what cannot be put back.
-CREATE FUNCTION erp_sandbox_journal.undo()
+-- Once it has begun, and has a number, puts the rows back; a line for each table. Raises ES001 for what cannot be put back.
+CREATE FUNCTION erp_sandbox_journal.undo(number xid8)
     RETURNS TABLE (table_name text, removed bigint, changed bigint, restored bigint, bloated text[])
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp
     SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex'
     SET timezone = 'UTC' SET lc_monetary = 'C' SET array_nulls = on SET xmloption = 'content' SET row_security = off
     -- Plans are kept: they must be good for journals of any size. Tables are reached by their keys.

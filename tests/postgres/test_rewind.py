@@ -1,19 +1,20 @@
 # ruff: noqa: E501 - SQL
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 import pytest
 
-import pytest_erp_sandbox.postgres.rewind as rewinds
 from pytest_erp_sandbox.demo.server import Server
 from pytest_erp_sandbox.errors import ClusterError, PostgresError
 from pytest_erp_sandbox.postgres.changes import Unseen, read_changes
@@ -443,6 +444,22 @@ def until(sandbox: JournalledSandbox, query: str) -> None:
     while sandbox.admin.execute(query.encode()).fetchone() is None:
         assert time.monotonic() < deadline, query
         time.sleep(0.002)
+
+
+def until_surveyed(sandbox: JournalledSandbox) -> None:
+    """A survey has been asked for and ended: in a pipeline, the session then waits for what comes next."""
+    surveyed = "(state, wait_event) = ('active', 'ClientRead') AND query ~ 'survey'"
+    until(sandbox, f"SELECT FROM pg_stat_activity WHERE pid = {sandbox.reader.info.backend_pid} AND {surveyed}")
+
+
+@contextmanager
+def halted(connection: SandboxConnection) -> Iterator[None]:
+    """The server's process for this session is halted: what is sent to it waits."""
+    os.kill(connection.info.backend_pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(connection.info.backend_pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -961,29 +978,94 @@ def test_a_table_that_the_journal_knows_nothing_of_is_restored(sandbox: Journall
     ids=["defining", "ending what defines", "writing", "ending what writes", "nothing"],
 )
 def test_what_others_do_between_the_survey_and_the_beginning(
-    sandbox: JournalledSandbox, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+    sandbox: JournalledSandbox, before: str, after: str
 ) -> None:
-    """The survey is asked for first; what is done until the rewind has its number, it has not seen."""
-    begin = rewinds._begin
+    """Both are sent at once; what is done until the rewind has its number, the survey may not have seen."""
     sandbox.journal(PARTIES)
     sandbox.happen("UPDATE party SET name = 'x'")
-    with sandbox.application() as application:
-
-        def begin_later(*arguments: Any) -> Any:
-            surveyed = "(state, wait_event) = ('active', 'ClientRead') AND query ~ 'survey'"
-            until(sandbox, f"SELECT FROM pg_stat_activity WHERE pid = {sandbox.reader.info.backend_pid} AND {surveyed}")
-            application.execute(after.encode())
-            return begin(*arguments)
-
+    with sandbox.application() as application, ThreadPoolExecutor() as pool:
         application.execute(before.encode())
         # A snapshot lists the transactions that run up to the youngest that has ended.
         sandbox.happen("SELECT pg_current_xact_id()")
-        monkeypatch.setattr(rewinds, "_begin", begin_later)
-        if "ALTER" in before + after:
+        with halted(sandbox.connection):
+            outcome = pool.submit(sandbox.rewind)
+            until_surveyed(sandbox)
+            application.execute(after.encode())
+    if "ALTER" in before + after:
+        assert outcome.result() == Fallback("the catalogue is not as it was (pg_attribute: public.party)")
+    else:
+        assert isinstance(outcome.result(), Rewound)
+        sandbox.expect_baseline()
+
+
+@pytest.mark.parametrize(
+    ("after", "is_rewound"),
+    [
+        ("INSERT INTO party (name) VALUES ('x')", True),
+        ("ALTER TABLE party ALTER name SET NOT NULL; ALTER TABLE party ALTER name DROP NOT NULL", False),
+    ],
+    ids=["writing", "defining"],
+)
+def test_what_others_do_between_the_beginning_and_its_lock(
+    sandbox: JournalledSandbox, after: str, is_rewound: bool
+) -> None:
+    """The rewind has its number, and those who write can still come before it."""
+    sandbox.journal(PARTIES)
+    sandbox.happen("UPDATE party SET name = 'x'")
+    with sandbox.application() as application, ThreadPoolExecutor() as pool:
+        application.execute("BEGIN; LOCK TABLE erp_sandbox_journal.calls IN ROW EXCLUSIVE MODE")
+        outcome = pool.submit(sandbox.rewind)
+        until(
+            sandbox,
+            f"SELECT FROM pg_locks WHERE pid = {sandbox.connection.info.backend_pid} AND mode = 'ExclusiveLock'"
+            " AND locktype = 'relation' AND NOT granted",
+        )
+        until_surveyed(sandbox)
+        application.execute(f"{after}; COMMIT".encode())
+    if is_rewound:
+        assert isinstance(outcome.result(), Rewound)
+        sandbox.expect_baseline()
+    else:
+        assert outcome.result() == Fallback("the catalogue is not as it was (pg_attribute: public.party)")
+
+
+def test_who_still_defines_when_the_rewind_begins(sandbox: JournalledSandbox) -> None:
+    """The rewind waits for it; so does the survey, which would not see it otherwise."""
+    sandbox.journal(PARTIES)
+    sandbox.happen("UPDATE party SET name = 'x'")
+    with sandbox.application() as application, ThreadPoolExecutor() as pool:
+        application.execute(
+            "BEGIN; ALTER TABLE party ALTER name SET STATISTICS 0; ALTER TABLE party ALTER name SET STATISTICS -1"
+        )
+        # A snapshot lists the transactions that run up to the youngest that has ended.
+        sandbox.happen("SELECT pg_current_xact_id()")
+        outcome = pool.submit(sandbox.rewind)
+        # Long enough for a survey that does not wait; the rewind's first attempts end sooner.
+        until(
+            sandbox,
+            "SELECT FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE clock_timestamp() - query_start > '60 ms'"
+            f" AND pid = {sandbox.connection.info.backend_pid} AND state = 'active'"
+            " AND relation = 'erp_sandbox_journal.calls'::regclass AND mode = 'ExclusiveLock' AND granted",
+        )
+        application.execute("COMMIT")
+    assert outcome.result() == Fallback("the catalogue is not as it was (pg_attribute: public.party)")
+
+
+@pytest.mark.parametrize("is_altered", [False, True])
+def test_somebody_elsewhere_is_always_at_it(sandbox: JournalledSandbox, is_altered: bool) -> None:
+    sandbox.journal(PARTIES)
+    sandbox.happen("UPDATE party SET name = 'x'; INSERT INTO party (name) VALUES ('y')")
+    if is_altered:
+        sandbox.happen("ALTER TABLE party ALTER name SET NOT NULL", "ALTER TABLE party ALTER name DROP NOT NULL")
+    with psycopg.connect(sandbox.server.dsn("postgres").get_secret_value()) as elsewhere:
+        elsewhere.execute("SELECT pg_current_xact_id()")
+        if is_altered:
             assert "the catalogue is not as it was (pg_attribute: public.party)" in sandbox.fallback()
         else:
             sandbox.rewound()
             sandbox.expect_baseline()
+            # Where nothing is to be done, nobody is waited for.
+            assert sandbox.rewound().rows == 0
 
 
 def test_a_program_that_is_killed_while_it_rewinds(sandbox: JournalledSandbox) -> None:
