@@ -8,21 +8,17 @@ FROM unnest(string_to_array(translate(form, '}', '{'), '{')) WITH ORDINALITY AS 
 $body$;
 
 -- What undoes the rows of these tables, all in one statement; those that are changed may be taken out and put in again.
--- For one table it is kept in the session: making it takes longer than running it.
-CREATE FUNCTION erp_sandbox_journal.undoing(these oid[], anew boolean) RETURNS text LANGUAGE plpgsql AS $body$
+-- For one table it is kept in the session, by a name that begins with this ``prefix``, unless it is among those that are
+-- ``kept`` already: making it takes longer than running it.
+CREATE FUNCTION erp_sandbox_journal.undoing(these oid[], anew boolean, prefix text, kept text[]) RETURNS text
+    LANGUAGE plpgsql AS $body$
 DECLARE
-    of_this_journal text;
-    kept text;
+    name text := CASE WHEN cardinality(these) = 1 THEN format('%s%s_%s', prefix, these[1], anew) END;
     statement text;
     stale text;
 BEGIN
-    IF cardinality(these) = 1 THEN
-        SELECT format('erp_sandbox_undo_%s_', xmin) INTO of_this_journal
-        FROM erp_sandbox_journal.tables WHERE relation = these[1];
-        kept := format('%s%s_%s', of_this_journal, these[1], anew);
-        IF EXISTS (SELECT FROM pg_prepared_statements WHERE name = kept) THEN
-            RETURN format('EXECUTE %I', kept);
-        END IF;
+    IF name = ANY (kept) THEN
+        RETURN format('EXECUTE %I', name);
     END IF;
     SELECT format('WITH %s SELECT array_agg(tally::erp_sandbox_journal.undone) FROM (%s) AS tally',
         string_agg(erp_sandbox_journal.filled(form.undo, pieces), ', '),
@@ -33,36 +29,37 @@ BEGIN
         SELECT to_jsonb(tables) || jsonb_build_object('replace', must_replace OR anew AND may_replace)
     ) AS made (pieces)
     WHERE relation = ANY (these);
-    IF kept IS NULL THEN
+    IF name IS NULL THEN
         RETURN statement;
     END IF;
     FOR stale IN
-        SELECT name FROM pg_prepared_statements
-        WHERE starts_with(name, 'erp_sandbox_undo_') AND NOT starts_with(name, of_this_journal)
+        SELECT old.name FROM pg_prepared_statements AS old
+        WHERE starts_with(old.name, 'erp_sandbox_undo_') AND NOT starts_with(old.name, prefix)
     LOOP
         EXECUTE format('DEALLOCATE %I', stale);
     END LOOP;
-    EXECUTE format('PREPARE %I AS %s', kept, statement);
-    RETURN format('EXECUTE %I', kept);
+    EXECUTE format('PREPARE %I AS %s', name, statement);
+    RETURN format('EXECUTE %I', name);
 END
 $body$;
 
 -- Undoes the rows of these tables in one statement: foreign keys that act, or are checked, at its end find nothing to do,
 -- and nothing missing.
-CREATE FUNCTION erp_sandbox_journal.undo_together(these oid[], anew boolean, may_be_swapped boolean)
-    RETURNS SETOF erp_sandbox_journal.undone LANGUAGE plpgsql AS $body$
+CREATE FUNCTION erp_sandbox_journal.undo_together(
+    these oid[], anew boolean, may_be_swapped boolean, prefix text, kept text[]
+) RETURNS SETOF erp_sandbox_journal.undone LANGUAGE plpgsql AS $body$
 DECLARE
     all_undone erp_sandbox_journal.undone[];
 BEGIN
     IF may_be_swapped AND NOT anew THEN
         BEGIN
-            EXECUTE erp_sandbox_journal.undoing(these, false) INTO all_undone;
+            EXECUTE erp_sandbox_journal.undoing(these, false, prefix, kept) INTO all_undone;
         EXCEPTION WHEN unique_violation OR exclusion_violation THEN
             -- Values that are unique: all rows are taken out before they are put back.
-            EXECUTE erp_sandbox_journal.undoing(these, true) INTO all_undone;
+            EXECUTE erp_sandbox_journal.undoing(these, true, prefix, kept) INTO all_undone;
         END;
     ELSE
-        EXECUTE erp_sandbox_journal.undoing(these, anew) INTO all_undone;
+        EXECUTE erp_sandbox_journal.undoing(these, anew, prefix, kept) INTO all_undone;
     END IF;
     RETURN QUERY SELECT * FROM unnest(all_undone);
 END
@@ -192,6 +189,8 @@ DECLARE
     touched record;
     undone record;
     told int := 0;
+    prefix text := (SELECT format('erp_sandbox_undo_%s_', xmin) FROM erp_sandbox_journal.tables LIMIT 1);
+    kept text[] := (SELECT array_agg(name) FROM pg_prepared_statements WHERE starts_with(name, prefix));
 BEGIN
     SELECT coalesce(array_agg(DISTINCT relation), '{}'),
         coalesce(array_agg(DISTINCT relation) FILTER (WHERE calls.nested), '{}')
@@ -267,7 +266,8 @@ BEGIN
             SELECT array_agg(tables.relation), false, true
             FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
         ) AS statements (these, anew, may_be_swapped)
-        CROSS JOIN LATERAL erp_sandbox_journal.undo_together(these, anew, may_be_swapped) AS undone
+        CROSS JOIN LATERAL erp_sandbox_journal.undo_together(these, anew, may_be_swapped, prefix, kept)
+            AS undone
     LOOP
         told := told + 1;
         SELECT tables.name INTO table_name FROM erp_sandbox_journal.tables WHERE tables.relation = undone.relation;
