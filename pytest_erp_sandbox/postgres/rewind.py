@@ -162,13 +162,14 @@ class _Survey:
 
 @dataclass(frozen=True)
 class _Undone:
-    """What ``begin_rewind`` in rewind.sql gives, and the lines of ``undo``."""
+    """What ``begin_rewind`` in rewind.sql gives, and the lines of ``undo``: none without a ``number``."""
 
     number: str | None
     is_youngest: bool | None
     lines: Sequence[tuple[Any, ...]]
 
     def is_all_seen_by(self, survey: _Survey) -> bool:
+        """Whether nobody has done anything that matters and that the survey has not seen."""
         return self.number is None or survey.is_late or (survey.next == self.number and self.is_youngest is True)
 
 
@@ -184,7 +185,7 @@ def _attempt(
 ) -> Sequence[tuple[Any, ...]] | Fallback:
     second = reader()
     survey = second.cursor(row_factory=class_row(_Survey))
-    # In pipelines, an answer is not waited for until it is needed.
+    # In pipelines, an answer is not waited for until it is needed. First comes what mostly takes longest.
     with second.pipeline(), connection.pipeline():
         undoing = _begin(connection, role, baseline, patience, grace, sequences_have_moved)
         survey.execute(_SURVEY, [connection.info.backend_pid, grace])

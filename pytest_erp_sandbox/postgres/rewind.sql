@@ -114,9 +114,9 @@ $body$;
 
 -- What another session finds out meanwhile: why the rows cannot be put back, if the catalogue is not the baseline's, and
 -- which sequences have moved. Of what is being put back, it does not see anything.
--- It begins before the rewind does. Where all others have ended, it gives the number of the next transaction on the whole
--- server: if that is the rewind's, and the youngest when others can write no more, then this has seen all that they did. Where
--- others are at it, it waits until the rewind, in the session ``undoer``, lets nobody write; no line if that takes longer than
+-- It begins at the same time. Where all others have ended, it gives the number of the next transaction on the whole server:
+-- if that is the rewind's, and the youngest when others can write no more, then this has seen all that they did. Where others
+-- are at it, it waits until the rewind, in the session ``undoer``, lets nobody write; no line if that takes longer than
 -- ``grace``. NULL for a rewind that does already, or has ended.
 CREATE FUNCTION erp_sandbox_journal.survey(undoer int, grace interval)
     RETURNS TABLE (reason text, moved erp_sandbox_journal.sequence_state[], next xid8, is_late boolean)
