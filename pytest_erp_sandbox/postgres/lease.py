@@ -353,6 +353,8 @@ def _in_use(waiting: Mapping[SandboxDatabase, SandboxConnection]) -> str:
 
 def _answers(connection: SandboxConnection) -> bool:
     """Whether it is still there. Asked only if something has come in, as its end would: that spares a round trip."""
+    if connection.info.transaction_status is not pq.TransactionStatus.IDLE:
+        return False
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(connection.fileno(), selectors.EVENT_READ)

@@ -139,6 +139,8 @@ def rewind(
             # No reader, or Ctrl-C: the locks of a transaction that stays open would keep everybody from writing.
             with suppress(psycopg.Error):
                 _roll_back(connection)
+            if connection.info.transaction_status is not TransactionStatus.IDLE:
+                connection.close()
             raise
     if isinstance(rows, Fallback):
         _roll_back(connection)
@@ -190,8 +192,8 @@ def _attempt(
         undoing = _begin(connection, role, baseline, patience, grace, sequences_have_moved)
         survey.execute(_SURVEY, [connection.info.backend_pid, grace])
         undone = _answer(undoing)
-    if isinstance(undone, psycopg.Error) and undone.sqlstate in (LATE, _BEGUN):
-        raise undone
+        if isinstance(undone, psycopg.Error) and (_is_ended(undone) or undone.sqlstate in (LATE, _BEGUN)):
+            raise undone
     seen = survey.fetchone()
     if seen is None or isinstance(undone, psycopg.Error) or not undone.is_all_seen_by(seen):
         survey.execute(_SURVEY, [None, grace])
@@ -221,7 +223,7 @@ def _begin(
     sequences_have_moved: bool,
 ) -> psycopg.Cursor[tuple[Any, ...]]:
     """Begin the transaction, and undo."""
-    # In as few messages as can be. Kept by psycopg, they would be forgotten at a ROLLBACK, with all that undoes.
+    # In as few messages as can be. If psycopg prepared them, a ROLLBACK would make it DEALLOCATE ALL: what undoes, too.
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", prepare=False)
     connection.execute(_SETTINGS, [role], prepare=False)
     return connection.execute(_UNDO, [baseline, form(), patience, grace, sequences_have_moved], prepare=False)
@@ -242,6 +244,10 @@ def _is_passing(error: psycopg.Error) -> bool:
     return error.sqlstate == _BEGUN or isinstance(error, _PASSING)
 
 
+def _is_ended(error: psycopg.Error) -> bool:
+    return error.sqlstate is None or error.sqlstate.startswith(_ENDED)
+
+
 def _roll_back(connection: SandboxConnection) -> None:
     if not connection.closed:
         connection.execute("ROLLBACK")
@@ -255,7 +261,7 @@ def _explained(error: psycopg.Error, lock_timeout: timedelta) -> Fallback:
             f" {said}",
             hint="Commit or end their transactions, or raise sandbox.lock-timeout.",
         )
-    if error.sqlstate is None or error.sqlstate.startswith(_ENDED):
+    if _is_ended(error):
         raise PostgresError(f"the sandbox was not rewound: {said}")
     if isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedFunction):
         return Fallback("there is no journal, or another version of this program made it")

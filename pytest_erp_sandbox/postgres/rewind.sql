@@ -8,8 +8,8 @@ FROM unnest(string_to_array(translate(form, '}', '{'), '{')) WITH ORDINALITY AS 
 $body$;
 
 -- What undoes the rows of these tables, all in one statement; those that are changed may be taken out and put in again.
--- For one table it is kept in the session, by a name that begins with this ``prefix``, unless it is among those that are
--- ``kept`` already: making it takes longer than running it.
+-- For one table the session keeps it, as making it takes longer than running it; its name begins with ``prefix``. Those
+-- that are ``kept`` already are not made again.
 CREATE FUNCTION erp_sandbox_journal.undoing(these oid[], anew boolean, prefix text, kept text[]) RETURNS text
     LANGUAGE plpgsql AS $body$
 DECLARE
@@ -66,9 +66,9 @@ END
 $body$;
 
 -- Begins to put back what was written since the baseline: from here on, nobody else writes. Gives the transaction's own
--- number, and whether it is the youngest on the whole server that did anything; or NULL if nobody has written, and so nothing
--- but sequences can have moved, which are said to have or not. Raises ES001 for what cannot be put back, and ES002 or ES003
--- for transactions that would not end.
+-- number, and whether no younger one on the whole server has ended by then; or NULL if nobody has written, and so
+-- nothing but sequences can have moved, which are said to have or not. Raises ES001 for what cannot be put back, and
+-- ES002 or ES003 for transactions that would not end.
 CREATE FUNCTION erp_sandbox_journal.begin_rewind(
     expected_baseline text, expected_form text, patience interval, grace interval, sequences_have_moved boolean,
     OUT number xid8, OUT is_youngest boolean
@@ -114,10 +114,11 @@ $body$;
 
 -- What another session finds out meanwhile: why the rows cannot be put back, if the catalogue is not the baseline's, and
 -- which sequences have moved. Of what is being put back, it does not see anything.
--- It begins at the same time. Where all others have ended, it gives the number of the next transaction on the whole server:
--- if that is the rewind's, and the youngest when others can write no more, then this has seen all that they did. Where others
--- are at it, it waits until the rewind, in the session ``undoer``, lets nobody write; no line if that takes longer than
--- ``grace``. NULL for a rewind that does already, or has ended.
+-- It is asked for together with the rewind, and does not know its number. If all that have one have ended, on the whole
+-- server, it looks at once, and gives the ``next`` number: where that is the rewind's, and no younger one has ended before
+-- others could write no more, it has seen all that they did. Otherwise, if anybody has written, it is late: it waits until
+-- the rewind, in the session ``undoer``, lets nobody write. If that takes longer than ``grace``, it gives no line. With NULL
+-- for the ``undoer``, it looks at once.
 CREATE FUNCTION erp_sandbox_journal.survey(undoer int, grace interval)
     RETURNS TABLE (reason text, moved erp_sandbox_journal.sequence_state[], next xid8, is_late boolean)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = 'force_generic_plan' SET jit = off
@@ -246,6 +247,16 @@ BEGIN
                 OR tgtype & 1 = 0)
         GROUP BY tgrelid
     LOOP
+        -- This makes triggers as young as this transaction: that they were changed since the survey, if they were, could
+        -- not be told any more.
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', touched.name);
+        IF EXISTS (
+            SELECT FROM pg_trigger, erp_sandbox_journal.baseline
+            WHERE tgrelid = touched.name AND age(pg_trigger.xmin) < age(baseline.xmin)
+        ) THEN
+            RAISE EXCEPTION USING ERRCODE = 'ES001',
+                MESSAGE = format('triggers of %s were changed while it was put back', touched.name);
+        END IF;
         EXECUTE format('ALTER TABLE %s %s', touched.name, touched.disabling);
         enabling := enabling || format('ALTER TABLE %s %s', touched.name, touched.enabling);
     END LOOP;

@@ -1050,6 +1050,30 @@ def test_who_still_defines_when_the_rewind_begins(sandbox: JournalledSandbox) ->
     assert outcome.result() == DEFINED
 
 
+def test_a_trigger_that_others_change_while_it_is_to_be_switched_off(sandbox: JournalledSandbox) -> None:
+    """Switched off and on, it would be as young as the rewind: the next one could not tell that it was changed."""
+    trigger = "TRIGGER touched BEFORE INSERT ON party FOR EACH ROW EXECUTE FUNCTION"
+    another = "CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+    sandbox.journal(PARTIES, TOUCH, another, f"CREATE {trigger} touch()")
+    sandbox.happen("DELETE FROM party WHERE rowid = 1")
+    waits = f"SELECT FROM pg_locks WHERE pid = {sandbox.connection.info.backend_pid} AND NOT granted AND mode = '{{}}'"
+    with sandbox.application() as writer, sandbox.application() as definer, ThreadPoolExecutor() as pool:
+        writer.execute("BEGIN; LOCK TABLE erp_sandbox_journal.calls IN ROW EXCLUSIVE MODE")
+        outcome = pool.submit(sandbox.rewind, timedelta(seconds=30))
+        until(sandbox, waits.format("ExclusiveLock"))
+        until_surveyed(sandbox)
+        definer.execute(f"BEGIN; CREATE OR REPLACE {trigger} another()".encode())
+        writer.execute("COMMIT")
+        until(sandbox, waits.format("ShareRowExclusiveLock"))
+        definer.execute("COMMIT")
+    assert isinstance(result := outcome.result(), Fallback)
+    # The second, if it was waited for so long that the rewind began anew.
+    assert result.reason in (
+        "triggers of party were changed while it was put back",
+        "the catalogue is not as it was (pg_trigger: public.party)",
+    )
+
+
 @pytest.mark.parametrize("is_defined", [False, True])
 def test_somebody_elsewhere_is_always_at_it(sandbox: JournalledSandbox, is_defined: bool) -> None:
     sandbox.journal(PARTIES)
@@ -1354,7 +1378,7 @@ def test_a_rewind_that_is_killed_has_not_happened(sandbox: JournalledSandbox) ->
     with sandbox.application() as killer:
         killer.execute("RESET SESSION AUTHORIZATION")
         killer.pgconn.send_query(f"SELECT pg_sleep(0.1), pg_terminate_backend({pid})".encode())
-        with pytest.raises(PostgresError):
+        with pytest.raises(PostgresError, match="was not rewound: terminating connection"):
             sandbox.rewind()
         while killer.pgconn.get_result():
             pass
