@@ -167,12 +167,12 @@ class _Undone:
     """What ``begin_rewind`` in rewind.sql gives, and the lines of ``undo``: none without a ``number``."""
 
     number: str | None
-    is_youngest: bool | None
+    is_youngest: bool
     lines: Sequence[tuple[Any, ...]]
 
     def is_all_seen_by(self, survey: _Survey) -> bool:
         """Whether nobody has done anything that matters and that the survey has not seen."""
-        return self.number is None or survey.is_late or (survey.next == self.number and self.is_youngest is True)
+        return self.number is None or survey.is_late or (survey.next == self.number and self.is_youngest)
 
 
 def _attempt(
@@ -192,6 +192,7 @@ def _attempt(
         undoing = _begin(connection, role, baseline, patience, grace, sequences_have_moved)
         survey.execute(_SURVEY, [connection.info.backend_pid, grace])
         undone = _answer(undoing)
+        # Here, as to leave the pipeline of a session that has ended would raise, in other words.
         if isinstance(undone, psycopg.Error) and (_is_ended(undone) or undone.sqlstate in (LATE, _BEGUN)):
             raise undone
     seen = survey.fetchone()
@@ -236,7 +237,7 @@ def _answer(undoing: psycopg.Cursor[tuple[Any, ...]]) -> _Undone | psycopg.Error
     except psycopg.Error as error:
         return error
     number, is_youngest, *_ = rows[0]
-    return _Undone(number, is_youngest, [tuple(line) for _, _, *line in rows if line[0] is not None])
+    return _Undone(number, bool(is_youngest), [tuple(line) for _, _, *line in rows if line[0] is not None])
 
 
 def _is_passing(error: psycopg.Error) -> bool:

@@ -277,8 +277,7 @@ BEGIN
             SELECT array_agg(tables.relation), false, true
             FROM erp_sandbox_journal.tables WHERE tables.relation = ANY (dirty) AND entangled HAVING count(*) > 0
         ) AS statements (these, anew, may_be_swapped)
-        CROSS JOIN LATERAL erp_sandbox_journal.undo_together(these, anew, may_be_swapped, prefix, kept)
-            AS undone
+        CROSS JOIN LATERAL erp_sandbox_journal.undo_together(these, anew, may_be_swapped, prefix, kept) AS undone
     LOOP
         told := told + 1;
         SELECT tables.name INTO table_name FROM erp_sandbox_journal.tables WHERE tables.relation = undone.relation;

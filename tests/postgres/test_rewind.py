@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ from pytest_erp_sandbox.postgres.inventory import lost_by_wipe
 from pytest_erp_sandbox.postgres.journal import drop_journal, install_journal, journalled_baseline
 from pytest_erp_sandbox.postgres.rewind import Fallback, Rewound, UndoneTable, rewind
 
-from .rewinding import BASELINE, DATABASE, LOGIN, OTHER, ROLE, JournalledSandbox, has_journal
+from .rewinding import BASELINE, DATABASE, LOGIN, OTHER, ROLE, Connection, JournalledSandbox, has_journal
 
 
 @pytest.fixture
@@ -450,6 +450,45 @@ def until_surveyed(sandbox: JournalledSandbox) -> None:
     """A survey has been asked for and ended: in a pipeline, the session then waits for what comes next."""
     surveyed = "(state, wait_event) = ('active', 'ClientRead') AND query ~ 'survey'"
     until(sandbox, f"SELECT FROM pg_stat_activity WHERE pid = {sandbox.reader.info.backend_pid} AND {surveyed}")
+
+
+def until_waiting(sandbox: JournalledSandbox, mode: str) -> None:
+    """The rewind waits for a lock."""
+    waits = f"pid = {sandbox.connection.info.backend_pid} AND mode = '{mode}' AND NOT granted"
+    until(sandbox, f"SELECT FROM pg_locks WHERE locktype = 'relation' AND {waits}")
+
+
+@contextmanager
+def held_up(sandbox: JournalledSandbox) -> Iterator[tuple[Connection, Future[Rewound | Fallback]]]:
+    """A rewind that has its number, and waits until this session commits: others can still come before it."""
+    with sandbox.application() as application, ThreadPoolExecutor() as pool:
+        application.execute("BEGIN; LOCK TABLE erp_sandbox_journal.calls IN ROW EXCLUSIVE MODE")
+        outcome = pool.submit(sandbox.rewind, timedelta(seconds=30))
+        until_waiting(sandbox, "ExclusiveLock")
+        until_surveyed(sandbox)
+        yield application, outcome
+
+
+@contextmanager
+def program_that_rewinds(sandbox: JournalledSandbox) -> Iterator[subprocess.Popen[str]]:
+    """A program in the middle of a rewind of what is slow; if it is interrupted, it says how it leaves its sessions."""
+    dsn = sandbox.server.dsn("rewind").get_secret_value()
+    script = f"""if True:
+        import sys
+        from pydantic import SecretStr
+        from pytest_erp_sandbox.postgres.connection import SandboxDatabase
+        from pytest_erp_sandbox.postgres.rewind import rewind
+        database = SandboxDatabase(SecretStr(sys.argv[1]), 'dsn', role={ROLE!r})
+        connection, reader = database.connect(), database.connect()
+        try:
+            rewind(connection, lambda: reader, {ROLE!r}, {BASELINE!r})
+        except KeyboardInterrupt:
+            print(*(session.info.transaction_status.name for session in (connection, reader)))
+            print(*(session.info.pipeline_status.name for session in (connection, reader)))
+    """
+    with subprocess.Popen([sys.executable, "-c", script, dsn], stdout=subprocess.PIPE, text=True) as program:
+        until(sandbox, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'journal'")
+        yield program
 
 
 @contextmanager
@@ -1013,15 +1052,7 @@ def test_what_others_do_between_the_beginning_and_its_lock(
     """The rewind has its number, and those who write can still come before it."""
     sandbox.journal(PARTIES)
     sandbox.happen("UPDATE party SET name = 'x'")
-    with sandbox.application() as application, ThreadPoolExecutor() as pool:
-        application.execute("BEGIN; LOCK TABLE erp_sandbox_journal.calls IN ROW EXCLUSIVE MODE")
-        outcome = pool.submit(sandbox.rewind, timedelta(seconds=30))
-        until(
-            sandbox,
-            f"SELECT FROM pg_locks WHERE pid = {sandbox.connection.info.backend_pid} AND mode = 'ExclusiveLock'"
-            " AND locktype = 'relation' AND NOT granted",
-        )
-        until_surveyed(sandbox)
+    with held_up(sandbox) as (application, outcome):
         application.execute(f"{after}; COMMIT".encode())
     if is_rewound:
         assert isinstance(outcome.result(), Rewound)
@@ -1056,15 +1087,10 @@ def test_a_trigger_that_others_change_while_it_is_to_be_switched_off(sandbox: Jo
     another = "CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
     sandbox.journal(PARTIES, TOUCH, another, f"CREATE {trigger} touch()")
     sandbox.happen("DELETE FROM party WHERE rowid = 1")
-    waits = f"SELECT FROM pg_locks WHERE pid = {sandbox.connection.info.backend_pid} AND NOT granted AND mode = '{{}}'"
-    with sandbox.application() as writer, sandbox.application() as definer, ThreadPoolExecutor() as pool:
-        writer.execute("BEGIN; LOCK TABLE erp_sandbox_journal.calls IN ROW EXCLUSIVE MODE")
-        outcome = pool.submit(sandbox.rewind, timedelta(seconds=30))
-        until(sandbox, waits.format("ExclusiveLock"))
-        until_surveyed(sandbox)
+    with sandbox.application() as definer, held_up(sandbox) as (application, outcome):
         definer.execute(f"BEGIN; CREATE OR REPLACE {trigger} another()".encode())
-        writer.execute("COMMIT")
-        until(sandbox, waits.format("ShareRowExclusiveLock"))
+        application.execute("COMMIT")
+        until_waiting(sandbox, "ShareRowExclusiveLock")
         definer.execute("COMMIT")
     assert isinstance(result := outcome.result(), Fallback)
     # The second, if it was waited for so long that the rewind began anew.
@@ -1094,16 +1120,7 @@ def test_somebody_elsewhere_is_always_at_it(sandbox: JournalledSandbox, is_defin
 def test_a_program_that_is_killed_while_it_rewinds(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES, SLOW)
     sandbox.happen("UPDATE party SET name = 'x'")
-    dsn = sandbox.server.dsn("rewind").get_secret_value()
-    script = (
-        "import sys; from pydantic import SecretStr;"
-        "from pytest_erp_sandbox.postgres.connection import SandboxDatabase;"
-        "from pytest_erp_sandbox.postgres.rewind import rewind;"
-        f"database = SandboxDatabase(SecretStr(sys.argv[1]), 'dsn', role={ROLE!r});"
-        f"rewind(database.connect(), database.connect, {ROLE!r}, {BASELINE!r})"
-    )
-    with subprocess.Popen([sys.executable, "-c", script, dsn]) as program:
-        until(sandbox, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'journal'")
+    with program_that_rewinds(sandbox) as program:
         program.kill()
     outcome = rewind(sandbox.connection, lambda: sandbox.reader, ROLE, BASELINE, lock_timeout=timedelta(seconds=30))
     assert isinstance(outcome, Rewound)
@@ -1113,22 +1130,7 @@ def test_a_program_that_is_killed_while_it_rewinds(sandbox: JournalledSandbox) -
 def test_a_program_that_is_interrupted_while_it_rewinds_lets_go(sandbox: JournalledSandbox) -> None:
     sandbox.journal(PARTIES, SLOW)
     sandbox.happen("UPDATE party SET name = 'x'")
-    dsn = sandbox.server.dsn("rewind").get_secret_value()
-    script = f"""if True:
-        import sys
-        from pydantic import SecretStr
-        from pytest_erp_sandbox.postgres.connection import SandboxDatabase
-        from pytest_erp_sandbox.postgres.rewind import rewind
-        database = SandboxDatabase(SecretStr(sys.argv[1]), 'dsn', role={ROLE!r})
-        connection, reader = database.connect(), database.connect()
-        try:
-            rewind(connection, lambda: reader, {ROLE!r}, {BASELINE!r})
-        except KeyboardInterrupt:
-            print(*(session.info.transaction_status.name for session in (connection, reader)))
-            print(*(session.info.pipeline_status.name for session in (connection, reader)))
-    """
-    with subprocess.Popen([sys.executable, "-c", script, dsn], stdout=subprocess.PIPE, text=True) as program:
-        until(sandbox, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query ~ 'journal'")
+    with program_that_rewinds(sandbox) as program:
         program.send_signal(signal.SIGINT)
         assert program.communicate()[0] == "IDLE IDLE\nOFF OFF\n"
     assert sandbox.admin.execute("SELECT DISTINCT name FROM party").fetchall() == [("x",)]
@@ -1371,7 +1373,7 @@ def test_two_sessions_at_the_same_rows(sandbox: JournalledSandbox) -> None:
 
 
 def test_a_rewind_that_is_killed_has_not_happened(sandbox: JournalledSandbox) -> None:
-    sandbox.journal(PARTIES, "ALTER TABLE party ADD CONSTRAINT slow CHECK (pg_sleep(0.02) IS NOT NULL)")
+    sandbox.journal(PARTIES, SLOW)
     sandbox.happen("UPDATE party SET name = 'x'")
     changed = sandbox.admin.execute("SELECT * FROM party ORDER BY 1").fetchall()
     pid = sandbox.connection.info.backend_pid
